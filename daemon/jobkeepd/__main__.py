@@ -1,0 +1,5 @@
+"""`python -m jobkeepd` is `jobkeepd`."""
+
+from jobkeepd.main import main
+
+main()

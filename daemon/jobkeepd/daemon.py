@@ -1,0 +1,121 @@
+"""The daemon as a whole: what is started in which order, and how it stops.
+
+What lives here: the life of one daemon. `run(settings)` is all there is to it, for the command and
+for tests alike. What may not: arguments and log formats (that is `main`).
+
+Starting: take the lock, open and migrate the database, find who died meanwhile, listen. Stopping,
+on SIGTERM and SIGINT: stop accepting, answer what was received, commit, checkpoint, let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.messages import DaemonStatus
+from jobkeep_protocol.version import __version__
+from jobkeepd.operations import Operations
+from jobkeepd.server import Server
+from jobkeepd.settings import Settings
+from jobkeepd.store.store import Store
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+"""How long a client that does not take its replies may hold up the end."""
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises a JobkeepError when it cannot start; StorageError, at the end, when the database failed
+    while it ran.
+    """
+    await Daemon(settings).run()
+
+
+class Daemon:
+    """One daemon. `stop()` ends it from within the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+        self._broken: StorageError | None = None
+
+    def stop(self) -> None:
+        """Finish what was received and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; see `run` of this module."""
+        database, socket = self._settings.database, self._settings.socket_path
+        for directory in (database.parent, socket.parent):
+            _make_private_directory(directory)
+        self._store = Store(database, self._settings.durability, self._on_broken)
+        self._operations = Operations(self._store, self._describe)
+        self._server = Server(socket, self._operations)
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self.stop)
+        try:
+            await self._operations.start()
+            await self._server.start()
+            log.info(
+                "jobkeepd %s serves %s on %s (pid %d, durability %s)",
+                __version__,
+                database,
+                socket,
+                os.getpid(),
+                self._settings.durability,
+            )
+            await self._stop.wait()
+        finally:
+            await self._close()
+        if self._broken is not None:
+            raise self._broken
+        log.info("stopped: all that was received is on disk")
+
+    async def _close(self) -> None:
+        self._server.stop_accepting()
+        try:
+            await asyncio.wait_for(self._server.drain(), DRAIN_SECONDS)
+        except TimeoutError:
+            log.warning("%d clients did not take their replies", len(self._server.sessions))
+        self._server.abort()
+        await self._operations.close()
+        await self._store.close()
+
+    def _on_broken(self, error: StorageError) -> None:
+        self._broken = error
+        self.stop()
+
+    async def _describe(self) -> DaemonStatus:
+        return DaemonStatus(
+            pid=os.getpid(),
+            version=__version__,
+            uptime_seconds=round(time.monotonic() - self._started, 3),
+            socket=str(self._server.path.absolute()),
+            database=str(self._store.database.absolute()),
+            database_bytes=self._store.database_bytes,
+            wal_bytes=self._store.wal_bytes,
+            durability=self._store.durability,
+            schema_version=self._store.schema_version,
+            clients=len(self._server.sessions),
+            jobs=await self._store.jobs_by_status(),
+            writes=self._store.writes,
+            commits=self._store.commits,
+        )
+
+
+def _make_private_directory(directory: Path) -> None:
+    """Make it, for this user only, if it is not there; leave one that is there as it is."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the directory {directory}: {error.strerror}") from error

@@ -1,0 +1,182 @@
+"""From a request to its reply: authorise, name the processes, hand to the store.
+
+What lives here: what happens to every request between the session and the store, and what follows
+from the death of a process. What may not: bytes and sockets on the one side, SQL on the other.
+
+A reply is a body, encoded, and is given to the caller's `reply`: for a write after the commit that
+holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jobkeep_protocol.errors import JobkeepError, StorageError
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    DaemonStatus,
+    Load,
+    Read,
+    Request,
+    Save,
+    Status,
+    Write,
+    encode_error,
+    encode_reply,
+    operation_name,
+)
+from jobkeep_protocol.states import JobStatus
+from jobkeepd.access import Peer, check_role
+from jobkeepd.processes import ProcessId, Processes
+from jobkeepd.store.applied import RequestKey
+from jobkeepd.store.store import Store
+
+log = logging.getLogger(__name__)
+
+Reply = Callable[[bytes], None]
+
+SWEEP_SECONDS = 30.0
+"""How often all known processes are looked at again, should a death have gone unnoticed."""
+
+
+class Operations:
+    """Answers requests out of one store. Belongs to the event loop it is made on.
+
+    `status` gives the reply to a status request.
+    """
+
+    def __init__(
+        self, store: Store, status: Callable[[], Any] | None = None
+    ) -> None:
+        self._store = store
+        self._status = status
+        self._processes = Processes(self._on_death)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Find the processes that died while nobody watched; when this returns their jobs are
+        paused and their sheets given back."""
+        await self._sweep()
+        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+
+    def dispatch(
+        self, peer: Peer, client_id: bytes, request_id: int, request: Request[Any], reply: Reply
+    ) -> None:
+        """Answer a request; `reply` gets the body, now or later, exactly once."""
+        try:
+            check_role(peer, request)
+            if isinstance(request, Write):
+                self._store.submit(
+                    request,
+                    RequestKey(client_id, request_id),
+                    self._process_named_by(request, peer),
+                    partial(_written, request_id, reply),
+                )
+            else:
+                task = asyncio.create_task(self._read(request_id, request, reply))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except JobkeepError as error:
+            reply(encode_error(request_id, error))
+
+    async def drain(self) -> None:
+        """Wait until everything dispatched has been answered."""
+        while self._tasks or self._releases:
+            await asyncio.wait(self._tasks | self._releases)
+        await self._store.drain()
+
+    async def close(self) -> None:
+        """Finish what was dispatched and watch nothing any more. The store stays open."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        self._processes.close()
+        await self.drain()
+
+    async def _read(self, request_id: int, request: Request[Any], reply: Reply) -> None:
+        name = operation_name(type(request).__name__)
+        try:
+            if isinstance(request, Status):
+                answer: Any = await self._describe()
+            else:
+                if isinstance(request, Load):
+                    await self._settle_deaths()
+                assert isinstance(request, Read), request
+                answer = await self._store.read(request)
+            body = encode_reply(request_id, answer)
+        except JobkeepError as error:
+            body = encode_error(request_id, error)
+        except Exception as error:
+            log.exception("%s failed", name)
+            body = encode_error(request_id, StorageError(f"{name} failed: {error}"))
+        reply(body)
+
+    async def _describe(self) -> DaemonStatus:
+        if self._status is None:
+            raise JobkeepError("an embedded backend has no status; ask a daemon")
+        status: DaemonStatus = await self._status()
+        return status
+
+    # -- processes ----------------------------------------------------------------------------
+
+    def _process_named_by(self, request: Request[Any], peer: Peer) -> ProcessId | None:
+        """The process whose death concerns what this request writes."""
+        if isinstance(request, Save):
+            state = request.state
+            if state.status is JobStatus.RUNNING and state.pid and peer.shares_pids:
+                return self._processes.watch(state.pid)
+        elif isinstance(request, ClaimNextSheet) and peer.pid:
+            return self._processes.watch(peer.pid)
+        return None
+
+    def _on_death(self, process: ProcessId) -> None:
+        task = asyncio.create_task(self._release(process))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    async def _release(self, process: ProcessId) -> None:
+        try:
+            released = await self._store.release(process)
+        except JobkeepError as error:
+            log.error("what process %d was running is not released: %s", process.pid, error)
+            return
+        for job_id in released.jobs:
+            log.warning("job %r is paused: its process %d is gone", job_id, process.pid)
+        for job_id, sheet_num in released.sheets:
+            log.warning(
+                "sheet %d of job %r is pending again: process %d, which had claimed it, is gone",
+                sheet_num,
+                job_id,
+                process.pid,
+            )
+
+    async def _settle_deaths(self) -> None:
+        """What died by now is on disk when this returns."""
+        self._processes.report_deaths()
+        if self._releases:
+            await asyncio.wait(self._releases)
+
+    async def _sweep(self) -> None:
+        for process in await self._store.known_processes():
+            self._processes.resume(process)
+        await self._settle_deaths()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self._sweep()
+            except JobkeepError as error:
+                log.error("looking for dead processes failed, and is tried again: %s", error)
+
+
+def _written(request_id: int, reply: Reply, outcome: bytes | JobkeepError) -> None:
+    if isinstance(outcome, JobkeepError):
+        outcome = encode_error(request_id, outcome)
+    reply(outcome)

@@ -1,0 +1,133 @@
+"""The listening socket: where clients connect.
+
+What lives here: making the socket file, taking over a stale one, accepting, and letting go. What
+may not: what is said on a connection (that is `session`).
+
+A stale socket file is one that nobody listens on; it is removed only by the holder of the
+database's lock, and only after connecting to it was refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+from jobkeep_protocol.errors import JobkeepError
+from jobkeepd.files import FileIdentity
+from jobkeepd.operations import Operations
+from jobkeepd.session import Session
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections the kernel keeps while we are busy; create_unix_server would set 100."""
+
+MAX_PATH_BYTES = 107
+"""The longest path of a Unix socket: sun_path is 108 bytes with its NUL (unix(7))."""
+
+
+class SocketError(JobkeepError):
+    """The socket cannot be made."""
+
+
+class SocketInUse(SocketError):
+    """Somebody listens there already."""
+
+
+class Server:
+    """Listens on one socket and keeps the sessions that came in through it."""
+
+    def __init__(self, path: Path, operations: Operations) -> None:
+        self.path = path
+        self.sessions: set[Session] = set()
+        self._operations = operations
+        self._one_ended = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._identity: FileIdentity | None = None
+
+    async def start(self) -> None:
+        """Accept connections. When this returns, the daemon is ready.
+
+        Raises SocketError, or SocketInUse when another process listens there.
+        """
+        listening = _listen(self.path)
+        self._identity = FileIdentity.of(self.path)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            self._new_session, sock=listening, backlog=BACKLOG
+        )
+
+    def stop_accepting(self) -> None:
+        """Take no more connections, and the file away, so that clients do not wait for us."""
+        if self._server is not None:
+            self._server.close()
+        if self._identity is not None and FileIdentity.of(self.path) == self._identity:
+            self.path.unlink()
+        self._identity = None
+
+    async def drain(self) -> None:
+        """Answer what was received, then close every connection."""
+        for session in list(self.sessions):
+            session.drain()
+        while self.sessions:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+
+    def abort(self) -> None:
+        """Close every connection without answering."""
+        for session in list(self.sessions):
+            session.abort()
+
+    def _new_session(self) -> Session:
+        session = Session(self._operations, self._end)
+        self.sessions.add(session)
+        return session
+
+    def _end(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self._one_ended.set()
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise SocketError(
+            f"the socket path {path} has {len(os.fsencode(path))} bytes; a Unix socket's has at "
+            f"most {MAX_PATH_BYTES}: give a shorter one with --socket"
+        )
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)  # the file must never be open to others, not even for a moment
+    try:
+        listening.bind(os.fspath(path))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise SocketError(f"cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(umask)
+    listening.setblocking(False)
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SocketError(f"cannot look at {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise SocketError(f"{path} exists and is no socket; move it away or give another --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        result = probe.connect_ex(os.fspath(path))
+    if result == errno.ECONNREFUSED:
+        log.info("removing the stale socket %s", path)
+        path.unlink()
+    elif result != errno.ENOENT:
+        why = "another process listens there" if result == 0 else os.strerror(result)
+        raise SocketInUse(f"cannot listen on {path}: {why}; give another path with --socket")

@@ -1,0 +1,73 @@
+"""How the database file is opened, and the settings every connection needs.
+
+What lives here: the pragmas with their reasons. What may not: queries.
+
+- `journal_mode=WAL`: readers do not wait for the writer (https://www.sqlite.org/wal.html).
+- `synchronous=FULL`: in WAL mode the log is synced at every commit, so a commit survives a power
+  cut; with NORMAL it survives the end of the process only
+  (https://www.sqlite.org/pragma.html#pragma_synchronous).
+- `foreign_keys=ON`: deleting a job takes its sheets, claims and history along.
+- `wal_autocheckpoint=0`: checkpoints are made by the writer when it has time, and by nobody else.
+- `journal_size_limit`: after a checkpoint the log is cut to this size instead of staying at its
+  largest.
+
+Readers open with `mode=ro`. SQLite from 3.7.0 to 3.51.2 can corrupt the database when two
+connections write or checkpoint a WAL at the same moment (https://www.sqlite.org/wal.html#walresetbug),
+so exactly one connection may do either.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from jobkeep_protocol.errors import StorageError
+
+Durability = Literal["full", "normal"]
+
+WAL_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+def open_for_writing(database: Path, durability: Durability) -> sqlite3.Connection:
+    """The one connection that writes. It may be used from one thread at a time, any thread.
+
+    Raises StorageError for a file that is no database, or cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StorageError(f"the database {database} cannot be opened: {error}") from error
+    try:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StorageError(
+                f"the database {database} cannot use a write-ahead log (it stays in mode "
+                f"{mode!r}); put it on a local file system that has shared memory"
+            )
+        connection.execute(f"PRAGMA synchronous = {durability}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    except sqlite3.Error as error:
+        connection.close()
+        raise StorageError(
+            f"the database {database} cannot be used: {error}; is it an SQLite file, and may this "
+            "user read and write it and its directory?"
+        ) from error
+    except StorageError:
+        connection.close()
+        raise
+    return connection
+
+
+def reading_uri(database: Path) -> str:
+    """The URI that opens the file read-only (https://www.sqlite.org/uri.html)."""
+    return f"file:{quote(str(database))}?mode=ro"
+
+
+def wal_path(database: Path) -> Path:
+    """The write-ahead log of a database."""
+    return database.with_name(database.name + "-wal")

@@ -1,0 +1,118 @@
+"""The connections that read, and how a page of rows is read.
+
+What lives here: a small pool of read-only aiosqlite connections, and `read_page`, which stops when
+a page is full. What may not: statements of any one operation (those are in `reads`).
+
+A reader sees every commit that was acknowledged before it began, and never waits for the writer. A
+page is read whole before it is sent, so a slow client holds no snapshot open and the log can be
+checkpointed. Cancelling a read is safe: its statement runs to its end on the connection's thread
+before the connection is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import msgspec
+
+from jobkeepd.store.connection import reading_uri
+
+CONNECTIONS = 4
+PAGE_BYTES = 1024 * 1024
+"""A page is full once its parts, encoded, are larger than this."""
+
+PAGE_ROWS = 1_000
+FIRST_ROWS = 16
+"""Rows fetched before it is known how large they are: one of them can be as large as a frame."""
+
+
+class Readers:
+    """A pool of read-only connections, opened as they are needed."""
+
+    def __init__(self, database: Path) -> None:
+        self._uri = reading_uri(database)
+        self._free: list[aiosqlite.Connection] = []
+        self._all: list[aiosqlite.Connection] = []
+        self._places = asyncio.Semaphore(CONNECTIONS)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
+        """A connection for one read; waits for one while all are in use."""
+        async with self._places:
+            connection = self._free.pop() if self._free else await self._open()
+            try:
+                yield connection
+            finally:
+                self._free.append(connection)
+
+    async def close(self) -> None:
+        """Close all connections, after the statements that run on them."""
+        for connection in self._all:
+            await connection.close()
+        self._all.clear()
+        self._free.clear()
+
+    async def _open(self) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+        self._all.append(connection)
+        return connection
+
+
+class Page:
+    """Some parts of an answer, encoded, each with the first value of its row as its key.
+
+    A part is None for a row that has nothing to send. `more` says that rows may be left.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+        self.parts: list[Any] = []
+        self.bytes = 0
+        self.more = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what there is makes a page."""
+        return self.bytes >= PAGE_BYTES or len(self.parts) >= PAGE_ROWS
+
+    def add(self, key: Any, part: msgspec.Raw | None) -> None:
+        """One part more."""
+        self.keys.append(key)
+        self.parts.append(part)
+        if part is not None:
+            self.bytes += memoryview(part).nbytes
+
+    def rows_to_fetch(self) -> int:
+        """How many rows make the page about full, going by the size of those it has."""
+        if not self.parts:
+            return FIRST_ROWS
+        average = self.bytes // len(self.parts) + 1
+        return max(1, min(PAGE_ROWS - len(self.parts), (PAGE_BYTES - self.bytes) // average))
+
+
+async def read_page(
+    connection: aiosqlite.Connection,
+    statement: str,
+    values: Sequence[Any],
+    encode: Callable[[Any], msgspec.Raw | None],
+) -> Page:
+    """The first rows of a statement, as many as make a page."""
+    page = Page()
+    async with connection.execute(statement, values) as cursor:
+        while not page.is_full:
+            wanted = page.rows_to_fetch()
+            rows = list(await cursor.fetchmany(wanted))
+            for row in rows:
+                if page.is_full:
+                    break
+                page.add(row[0], encode(row))
+            else:
+                if len(rows) < wanted:
+                    return page
+    page.more = True
+    return page

@@ -1,0 +1,135 @@
+"""How a state becomes a row and a row becomes a state.
+
+What lives here: the columns of `jobs` and `sheets` that hold a state, derived from the fields of
+the state types, and the conversion of their values. What may not: statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from jobkeep_protocol.errors import InvalidRequest, StorageError
+from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+
+_COLUMN_NAMES = {"job_id": "id", "job_name": "name"}
+"""Fields of the job whose column has another name."""
+
+
+class RowCodec:
+    """Converts between one state type and rows of some of its columns.
+
+    `fields` are the names in the state, `columns` those in the table, in the order of the rows.
+    """
+
+    def __init__(self, kind: type[CheckpointState] | type[SheetState], fields: list[str]) -> None:
+        types = {one.name: one.type for one in msgspec.structs.fields(kind)}
+        self._kind = kind
+        self.fields = fields
+        self.columns = fields
+        if kind is CheckpointState:
+            self.columns = [_COLUMN_NAMES.get(name, name) for name in fields]
+        self._to_row = _converters(_to_row, [types[name] for name in fields])
+        self._from_row = _converters(_from_row, [types[name] for name in fields])
+
+    def row(self, state: CheckpointState | SheetState) -> list[Any]:
+        """The values of `columns` for this state."""
+        values = [getattr(state, name) for name in self.fields]
+        for index, convert in self._to_row:
+            if values[index] is not None:
+                values[index] = convert(values[index])
+        return values
+
+    def state(self, row: Sequence[Any]) -> Any:
+        """The state in a row of `columns`.
+
+        Raises StorageError for what no state can hold.
+        """
+        values = list(row)
+        try:
+            for index, convert in self._from_row:
+                if values[index] is not None:
+                    values[index] = convert(values[index])
+            return self._kind(**dict(zip(self.fields, values, strict=True)))
+        except (InvalidRequest, ValueError, msgspec.DecodeError) as error:
+            raise StorageError(
+                f"a row of the database holds what no {self._kind.__name__} can: {error} "
+                f"(the row begins with {list(row[:3])!r}); was it changed by another program?"
+            ) from error
+
+
+def to_text(value: datetime) -> str:
+    """A time as it is kept: ISO 8601, UTC, always with microseconds, so that text order is time
+    order."""
+    return value.isoformat(timespec="microseconds")
+
+
+def _converters(
+    find: Callable[[Any], Callable[[Any], Any] | None], types: list[Any]
+) -> list[tuple[int, Callable[[Any], Any]]]:
+    """The positions that need converting, each with its function."""
+    found = [(index, find(kind)) for index, kind in enumerate(types)]
+    return [(index, convert) for index, convert in found if convert is not None]
+
+
+def _to_row(kind: Any) -> Callable[[Any], Any] | None:
+    types = _types(kind)
+    if types & {list, dict}:
+        return lambda value: msgspec.json.encode(value).decode()
+    if datetime in types:
+        return to_text
+    if bool in types:
+        return int
+    if types & {JobStatus, SheetStatus}:
+        return str
+    return None
+
+
+def _from_row(kind: Any) -> Callable[[Any], Any] | None:
+    types = _types(kind)
+    if types & {list, dict}:
+        return msgspec.json.decode
+    if datetime in types:
+        return datetime.fromisoformat
+    if bool in types:
+        return bool
+    return None
+
+
+def _types(kind: Any) -> set[Any]:
+    """`list[str] | None` -> {list, NoneType}."""
+    alternatives = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return {get_origin(one) or one for one in alternatives}
+
+
+SHEETS = RowCodec(SheetState, [one.name for one in msgspec.structs.fields(SheetState)])
+"""A whole sheet; `job_id` has a column of its own."""
+
+JOBS = RowCodec(
+    CheckpointState,
+    [one.name for one in msgspec.structs.fields(CheckpointState) if one.name != "sheets"],
+)
+"""A whole job."""
+
+PROGRESS = RowCodec(
+    CheckpointState,
+    [
+        "job_id",
+        "status",
+        "total_sheets",
+        "last_completed_sheet",
+        "current_sheet",
+        "started_at",
+        "completed_at",
+        "updated_at",
+        "pid",
+        "error_message",
+        "total_retry_count",
+        "revision",
+    ],
+)
+"""What transitions look at and change: never the parts of a job that can be large."""

@@ -1,0 +1,158 @@
+"""The tables, as they are at this version.
+
+What lives here: the SQL that makes an empty file ours, and the version it has then. What may not:
+changing an older file (that is `migrations`), and any other SQL.
+
+`jobs`, `sheets` and `execution_history` are for people to query: the columns have the names of the
+state's fields (in `jobs`, `job_id` and `job_name` are `id` and `name`), times are ISO 8601 text in
+UTC, booleans 0 or 1, lists and dicts JSON text. The rest is the daemon's own book-keeping:
+
+- `jobs.sequence` grows with every change of any job: the order of "last updated", whatever the
+  clock does.
+- `jobs.process_start` and `jobs.boot_id` tell the job's `pid` from a later process with that
+  number; NULL when the daemon cannot see the process.
+- `jobs.executions…` count the job's history, so that statistics need not.
+- `claims` has the process that works on a sheet.
+- `applied_requests` has the last reply in each slot of each client (see `messages`), so that a
+  write is applied once even when the daemon dies between the commit and the reply.
+- `counters` holds the highest sequence among deleted jobs.
+- `jobs.sheets_completed` is kept by the triggers, whichever statement changes a sheet.
+"""
+
+SCHEMA_VERSION = 5
+"""Versions 1 to 4 are those of earlier tools with this schema."""
+
+SCHEMA = """
+CREATE TABLE schema_version (
+    version INTEGER PRIMARY KEY,
+    applied_at TEXT NOT NULL
+);
+
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    description TEXT,
+    status TEXT NOT NULL DEFAULT 'pending',
+    total_sheets INTEGER NOT NULL,
+    last_completed_sheet INTEGER NOT NULL DEFAULT 0,
+    current_sheet INTEGER,
+    config_hash TEXT,
+    config_snapshot TEXT,
+    pid INTEGER,
+    error_message TEXT,
+    total_retry_count INTEGER NOT NULL DEFAULT 0,
+    rate_limit_waits INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    started_at TEXT,
+    completed_at TEXT,
+    config_path TEXT,
+    revision INTEGER NOT NULL DEFAULT 0,
+    extra TEXT NOT NULL DEFAULT '{}',
+    sequence INTEGER NOT NULL DEFAULT 0,
+    process_start INTEGER,
+    boot_id TEXT,
+    sheets_completed INTEGER NOT NULL DEFAULT 0,
+    executions INTEGER NOT NULL DEFAULT 0,
+    executions_successful INTEGER NOT NULL DEFAULT 0,
+    executions_timed INTEGER NOT NULL DEFAULT 0,
+    executions_seconds REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX idx_jobs_status ON jobs(status, sequence);
+CREATE INDEX idx_jobs_updated ON jobs(updated_at);
+CREATE UNIQUE INDEX idx_jobs_sequence ON jobs(sequence);
+CREATE INDEX idx_jobs_running_pid ON jobs(pid) WHERE status = 'running' AND pid IS NOT NULL;
+
+CREATE TABLE sheets (
+    job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+    sheet_num INTEGER NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending',
+    attempt_count INTEGER NOT NULL DEFAULT 0,
+    exit_code INTEGER,
+    error_message TEXT,
+    error_category TEXT,
+    validation_passed INTEGER,
+    validation_details TEXT,
+    completion_attempts INTEGER NOT NULL DEFAULT 0,
+    passed_validations TEXT,
+    failed_validations TEXT,
+    last_pass_percentage REAL,
+    execution_mode TEXT,
+    outcome_data TEXT,
+    confidence_score REAL,
+    learned_patterns TEXT,
+    similar_outcomes_count INTEGER NOT NULL DEFAULT 0,
+    success_without_retry INTEGER NOT NULL DEFAULT 0,
+    outcome_category TEXT,
+    started_at TEXT,
+    completed_at TEXT,
+    execution_duration_seconds REAL,
+    exit_signal INTEGER,
+    exit_reason TEXT,
+    error_code TEXT,
+    model TEXT,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    estimated_cost REAL,
+    extra TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job_id, sheet_num)
+);
+CREATE INDEX idx_sheets_status ON sheets(job_id, status, sheet_num);
+CREATE INDEX idx_sheets_failed ON sheets(job_id, attempt_count, sheet_num)
+    WHERE status = 'failed';
+
+CREATE TRIGGER sheet_inserted AFTER INSERT ON sheets WHEN new.status = 'completed' BEGIN
+    UPDATE jobs SET sheets_completed = sheets_completed + 1 WHERE id = new.job_id;
+END;
+CREATE TRIGGER sheet_updated AFTER UPDATE OF status ON sheets
+WHEN (new.status = 'completed') <> (old.status = 'completed') BEGIN
+    UPDATE jobs SET sheets_completed =
+        sheets_completed + (new.status = 'completed') - (old.status = 'completed')
+    WHERE id = new.job_id;
+END;
+CREATE TRIGGER sheet_deleted AFTER DELETE ON sheets WHEN old.status = 'completed' BEGIN
+    UPDATE jobs SET sheets_completed = sheets_completed - 1 WHERE id = old.job_id;
+END;
+
+CREATE TABLE execution_history (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+    sheet_num INTEGER NOT NULL,
+    attempt_num INTEGER NOT NULL,
+    prompt TEXT,
+    output TEXT,
+    exit_code INTEGER,
+    duration_seconds REAL,
+    executed_at TEXT NOT NULL
+);
+CREATE INDEX idx_history_job ON execution_history(job_id, id);
+CREATE INDEX idx_history_job_sheet ON execution_history(job_id, sheet_num, id);
+
+CREATE TABLE claims (
+    job_id TEXT NOT NULL,
+    sheet_num INTEGER NOT NULL,
+    pid INTEGER,
+    process_start INTEGER,
+    boot_id TEXT,
+    claimed_at TEXT NOT NULL,
+    PRIMARY KEY (job_id, sheet_num),
+    FOREIGN KEY (job_id, sheet_num) REFERENCES sheets(job_id, sheet_num) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX idx_claims_pid ON claims(pid);
+
+CREATE TABLE applied_requests (
+    client_id BLOB NOT NULL,
+    slot INTEGER NOT NULL,
+    request_id INTEGER NOT NULL,
+    reply BLOB NOT NULL,
+    applied_at TEXT NOT NULL,
+    PRIMARY KEY (client_id, slot)
+) WITHOUT ROWID;
+CREATE INDEX idx_applied_requests_at ON applied_requests(applied_at);
+
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO counters VALUES ('sequence', 0);
+"""

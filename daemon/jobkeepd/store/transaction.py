@@ -1,0 +1,150 @@
+"""What the statements of one write have at hand.
+
+What lives here: the connection inside its transaction, the next sequence number, who sent the
+request, and the few statements that several writes share. What may not: beginning and committing
+(that is `writer`), and what a request means (that is `writes`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobkeep_protocol.errors import JobNotFound
+from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus, utc_now
+from jobkeepd.processes import ProcessId
+from jobkeepd.store.rows import PROGRESS, SHEETS
+
+class Transaction:
+    """One open transaction, used by one thread. Reused for every transaction of a writer."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.process: ProcessId | None = None
+        """The process named by the request at hand: a job's for a save, a worker's for a claim."""
+        self._sequence: int = self.one(
+            "SELECT max(coalesce((SELECT max(sequence) FROM jobs), 0), (SELECT value FROM counters "
+            "WHERE name = 'sequence'))"
+        )[0]
+        self._first_gap: dict[str, int] = {}
+
+    def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The first row, or None."""
+        return self.connection.execute(statement, values).fetchone()
+
+    def all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows."""
+        return self.connection.execute(statement, values).fetchall()
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Execute; gives the number of rows changed."""
+        changed: int = self.connection.execute(statement, values).rowcount
+        return changed
+
+    def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute once for each row of values."""
+        self.connection.executemany(statement, rows)
+
+    def next_sequence(self) -> int:
+        """A number no change had before, also over restarts."""
+        self._sequence += 1
+        return self._sequence
+
+    def rolled_back(self) -> None:
+        """Forget what was learned from rows that are not there any more."""
+        self._first_gap.clear()
+
+    # -- jobs ---------------------------------------------------------------------------------
+
+    def progress(self, job_id: str) -> CheckpointState:
+        """The job with the fields that transitions need, whatever its size.
+
+        Raises JobNotFound.
+        """
+        row = self.one(_SELECT_PROGRESS, (job_id,))
+        if row is None:
+            raise JobNotFound.named(job_id)
+        state: CheckpointState = PROGRESS.state(row)
+        return state
+
+    def store_progress(self, state: CheckpointState) -> None:
+        """Keep what a transition changed; sets the job's revision and time of change."""
+        state.revision += 1
+        state.updated_at = utc_now()
+        values = PROGRESS.row(state)[1:]
+        self.run(_UPDATE_PROGRESS, (*values, self.next_sequence(), state.job_id))
+
+    # -- sheets -------------------------------------------------------------------------------
+
+    def sheet(self, job_id: str, sheet_num: int) -> SheetState:
+        """The kept sheet, or a new one."""
+        row = self.one(_SELECT_SHEET, (job_id, sheet_num))
+        if row is None:
+            return SheetState(sheet_num=sheet_num)
+        state: SheetState = SHEETS.state(row)
+        return state
+
+    def store_sheets(self, job_id: str, sheets: Iterable[SheetState]) -> None:
+        """Insert or replace; a claim on a sheet that is not in progress any more is over."""
+        rows = [(job_id, *SHEETS.row(sheet)) for sheet in sheets]
+        self.run_many(_UPSERT_SHEET, rows)
+        if self.one("SELECT 1 FROM claims WHERE job_id = ? LIMIT 1", (job_id,)) is not None:
+            self.run_many(
+                "DELETE FROM claims WHERE job_id = ? AND sheet_num = ?",
+                [row[:2] for row in rows if row[_STATUS_INDEX] != SheetStatus.IN_PROGRESS],
+            )
+
+    def remove_sheets(self, job_id: str, numbers: Iterable[int]) -> None:
+        """Delete these sheets, with the claims on them."""
+        self._first_gap.pop(job_id, None)
+        self.run_many(
+            "DELETE FROM sheets WHERE job_id = ? AND sheet_num = ?",
+            [(job_id, number) for number in numbers],
+        )
+
+    def remove_job(self, job_id: str) -> bool:
+        """Delete a job with all that belongs to it; False when there was none."""
+        self._first_gap.pop(job_id, None)
+        removed = self.run("DELETE FROM jobs WHERE id = ?", (job_id,)) > 0
+        if removed:  # it may have had the highest sequence, which must not come again
+            self.run("UPDATE counters SET value = ? WHERE name = 'sequence'", (self._sequence,))
+        return removed
+
+    def first_missing_sheet(self, job_id: str) -> int:
+        """The smallest sheet number from 1 that has no row.
+
+        Where the search ended is remembered, since sheets are seldom removed: a job that grows
+        sheet by sheet is not read from its beginning each time.
+        """
+        gap = self._first_gap.get(job_id, 1)
+        for (number,) in self.connection.execute(
+            "SELECT sheet_num FROM sheets WHERE job_id = ? AND sheet_num >= ? ORDER BY sheet_num",
+            (job_id, gap),
+        ):
+            if number != gap:
+                break
+            gap += 1
+        if len(self._first_gap) >= _REMEMBERED_JOBS:
+            self._first_gap.clear()
+        self._first_gap[job_id] = gap
+        return gap
+
+
+_REMEMBERED_JOBS = 10_000
+_STATUS_INDEX = 1 + SHEETS.fields.index("status")
+
+
+_SELECT_PROGRESS = f"SELECT {', '.join(PROGRESS.columns)} FROM jobs WHERE id = ?"
+_UPDATE_PROGRESS = (
+    f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in PROGRESS.columns[1:])}, "
+    "sequence = ? WHERE id = ?"
+)
+_SELECT_SHEET = (
+    f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ? AND sheet_num = ?"
+)
+_UPSERT_SHEET = (
+    f"INSERT INTO sheets (job_id, {', '.join(SHEETS.columns)}) "
+    f"VALUES (?{', ?' * len(SHEETS.columns)}) ON CONFLICT (job_id, sheet_num) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in SHEETS.columns if name != "sheet_num")
+)

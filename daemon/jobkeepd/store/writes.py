@@ -1,0 +1,278 @@
+"""What each write does, in the transaction it is given.
+
+What lives here: one function for each operation that writes, and the table that finds it. They run
+on the writer's thread. What may not: committing, asyncio, and reading for its own sake.
+
+A function raises an error of `jobkeep_protocol.errors` to refuse; what it changed before that is
+undone by the writer, for this request alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from jobkeep_protocol.errors import RevisionConflict
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    Delete,
+    MarkSheetStatus,
+    RecordExecution,
+    Save,
+    Saved,
+    SaveSheet,
+)
+from jobkeep_protocol.states import (
+    CheckpointState,
+    JobStatus,
+    SheetStatus,
+    complete_job,
+    complete_sheet,
+    fail_sheet,
+    skip_sheet,
+    start_sheet,
+    utc_now,
+)
+from jobkeep_protocol.values import check_sheet_num
+from jobkeepd.processes import ProcessId
+from jobkeepd.store.rows import JOBS, to_text
+from jobkeepd.store.transaction import Transaction
+
+RequestT = TypeVar("RequestT")
+Handler = Callable[[Transaction, Any], Any]
+
+WRITES: dict[type[Any], Handler] = {}
+"""The function for each type of request."""
+
+
+class ReleaseProcess(Struct, frozen=True):
+    """The daemon's own write: what a dead process was running is running no more."""
+
+    process: ProcessId
+
+
+class Released(Struct, frozen=True):
+    """What `ReleaseProcess` found: jobs paused, and sheets made pending again."""
+
+    jobs: list[str]
+    sheets: list[tuple[str, int]]
+
+
+def writes(kind: type[RequestT]) -> Callable[[Callable[[Transaction, RequestT], Any]], Handler]:
+    """Register the function for a type of request."""
+
+    def register(function: Callable[[Transaction, RequestT], Any]) -> Handler:
+        WRITES[kind] = function
+        return function
+
+    return register
+
+
+@writes(Save)
+def save(tx: Transaction, request: Save) -> Saved | None:
+    """Make the kept job equal to the state sent."""
+    state = request.state
+    kept = tx.one("SELECT revision, sequence, created_at FROM jobs WHERE id = ?", (state.job_id,))
+    revision, sequence = kept[:2] if kept else (0, 0)
+    if request.if_revision is not None and request.if_revision != revision:
+        raise RevisionConflict(
+            f"job {state.job_id!r} is at revision {revision}, not {request.if_revision}; "
+            "load it again and apply your change to what you find",
+            {"job_id": state.job_id, "kept": revision, "expected": request.if_revision},
+        )
+    if request.base is not None and request.base != sequence:
+        return None
+    removed: list[int] = request.removed
+    if request.base is None and kept:
+        staying = {sheet.sheet_num for sheet in request.sheets}
+        found = tx.all("SELECT sheet_num FROM sheets WHERE job_id = ?", (state.job_id,))
+        removed = [number for (number,) in found if number not in staying]
+    state.revision = revision + 1
+    state.updated_at = utc_now()
+    sequence = _store_job(tx, state, created_at=kept[2] if kept else None)
+    if removed:
+        tx.remove_sheets(state.job_id, removed)
+    tx.store_sheets(state.job_id, request.sheets)
+    return Saved(state.revision, state.updated_at, sequence)
+
+
+@writes(Delete)
+def delete(tx: Transaction, request: Delete) -> bool:
+    """Remove a job; its sheets, claims and history go with it by their foreign keys."""
+    return tx.remove_job(request.job_id)
+
+
+@writes(MarkSheetStatus)
+def mark_sheet_status(tx: Transaction, request: MarkSheetStatus) -> None:
+    """Apply the transition that belongs to a status."""
+    job = tx.progress(request.job_id)
+    check_sheet_num(request.sheet_num, job.total_sheets)
+    sheet = tx.sheet(request.job_id, request.sheet_num)
+    match request.status:
+        case SheetStatus.IN_PROGRESS:
+            start_sheet(job, sheet)
+        case SheetStatus.COMPLETED:
+            complete_sheet(job, sheet)
+        case SheetStatus.FAILED:
+            fail_sheet(job, sheet, request.error_message)
+        case SheetStatus.SKIPPED:
+            skip_sheet(job, sheet, request.error_message)
+        case _:
+            sheet.status = request.status
+    if request.error_message:
+        sheet.error_message = request.error_message
+    tx.store_sheets(request.job_id, [sheet])
+    if request.status is SheetStatus.COMPLETED:
+        (completed,) = tx.one("SELECT sheets_completed FROM jobs WHERE id = ?", (job.job_id,))
+        if completed >= job.total_sheets:
+            complete_job(job)
+    tx.store_progress(job)
+
+
+@writes(SaveSheet)
+def save_sheet(tx: Transaction, request: SaveSheet) -> int:
+    """Insert or replace one sheet."""
+    job = tx.progress(request.job_id)
+    check_sheet_num(request.sheet.sheet_num, job.total_sheets)
+    tx.store_sheets(request.job_id, [request.sheet])
+    tx.store_progress(job)
+    return job.revision
+
+
+@writes(ClaimNextSheet)
+def claim_next_sheet(tx: Transaction, request: ClaimNextSheet) -> int | None:
+    """Give the first sheet that can be worked on to the process of the request."""
+    job = tx.progress(request.job_id)
+    if job.status in {JobStatus.COMPLETED, JobStatus.CANCELLED}:
+        return None
+    number = _first_claimable(tx, job, request.max_attempts)
+    if number is None:
+        return None
+    sheet = tx.sheet(request.job_id, number)
+    start_sheet(job, sheet)
+    tx.store_sheets(request.job_id, [sheet])
+    tx.store_progress(job)
+    pid, start, boot_id = tx.process or (None, None, None)
+    tx.run(
+        "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
+        (request.job_id, number, pid, start, boot_id, to_text(utc_now())),
+    )
+    return number
+
+
+@writes(RecordExecution)
+def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
+    """Keep an attempt, and count it with its job."""
+    found = tx.one("SELECT total_sheets FROM jobs WHERE id = ?", (request.job_id,))
+    if found is None:
+        return None
+    check_sheet_num(request.sheet_num, found[0])
+    cursor = tx.connection.execute(
+        "INSERT INTO execution_history (job_id, sheet_num, attempt_num, prompt, output, exit_code,"
+        " duration_seconds, executed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            request.job_id,
+            request.sheet_num,
+            request.attempt_num,
+            request.prompt,
+            request.output,
+            request.exit_code,
+            request.duration_seconds,
+            to_text(utc_now()),
+        ),
+    )
+    tx.run(
+        "UPDATE jobs SET executions = executions + 1, "
+        "executions_successful = executions_successful + ?, "
+        "executions_timed = executions_timed + ?, executions_seconds = executions_seconds + ? "
+        "WHERE id = ?",
+        (
+            request.exit_code == 0,
+            request.duration_seconds is not None,
+            request.duration_seconds or 0.0,
+            request.job_id,
+        ),
+    )
+    return cursor.lastrowid
+
+
+@writes(ReleaseProcess)
+def release_process(tx: Transaction, request: ReleaseProcess) -> Released:
+    """Pause the jobs that a dead process was running; give back the sheets it had claimed."""
+    found = tx.all(
+        "SELECT id FROM jobs WHERE pid = ? AND process_start IS ? AND boot_id = ? "
+        "AND status = 'running'",
+        request.process,
+    )
+    jobs = []
+    for (job_id,) in found:
+        job = tx.progress(job_id)
+        job.mark_zombie_detected()
+        tx.store_progress(job)
+        jobs.append(job_id)
+    claims = tx.all(
+        "SELECT job_id, sheet_num FROM claims "
+        "WHERE pid = ? AND process_start IS ? AND boot_id = ?",
+        request.process,
+    )
+    for job_id, sheet_num in claims:
+        if _release_claim(tx, job_id, sheet_num, request.process.pid):
+            jobs.append(job_id)
+    return Released(jobs, claims)
+
+
+def _release_claim(tx: Transaction, job_id: str, sheet_num: int, pid: int) -> bool:
+    """The sheet is pending again; says whether that left the job without any process."""
+    job = tx.progress(job_id)
+    sheet = tx.sheet(job_id, sheet_num)
+    sheet.status = SheetStatus.PENDING
+    if job.current_sheet == sheet_num:
+        job.current_sheet = None
+    tx.store_sheets(job_id, [sheet])
+    others = tx.one("SELECT 1 FROM claims WHERE job_id = ? LIMIT 1", (job_id,))
+    is_abandoned = job.status is JobStatus.RUNNING and job.pid is None and others is None
+    if is_abandoned:
+        job.mark_zombie_detected(f"process {pid} died with sheet {sheet_num}")
+    tx.store_progress(job)
+    return is_abandoned
+
+
+def _store_job(tx: Transaction, state: CheckpointState, created_at: str | None) -> int:
+    """Insert or replace the job's row; gives its sequence."""
+    process = tx.process if state.status is JobStatus.RUNNING and state.pid is not None else None
+    row = JOBS.row(state)
+    if created_at is not None:
+        row[_CREATED_AT] = created_at
+    sequence = tx.next_sequence()
+    start, boot_id = (process.start, process.boot_id) if process else (None, None)
+    tx.run(_UPSERT_JOB, (*row, sequence, start, boot_id))
+    return sequence
+
+
+def _first_claimable(tx: Transaction, job: CheckpointState, max_attempts: int) -> int | None:
+    """The smallest sheet number that may be claimed, None when there is none."""
+    waiting = tx.one(
+        "SELECT min(first) FROM (SELECT min(sheet_num) AS first FROM sheets WHERE job_id = ?1 AND "
+        "status = 'pending' UNION ALL SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND "
+        "status = 'ready' UNION ALL SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND "
+        "status = 'failed' AND attempt_count < ?2)",
+        (job.job_id, max_attempts),
+    )
+    candidates = [tx.first_missing_sheet(job.job_id), *(one for one in waiting if one is not None)]
+    number = min(candidates)
+    return number if number <= job.total_sheets else None
+
+
+_CREATED_AT = JOBS.fields.index("created_at")
+_UPSERT_JOB = (
+    f"INSERT INTO jobs ({', '.join(JOBS.columns)}, sequence, process_start, boot_id) "
+    f"VALUES (?{', ?' * (len(JOBS.columns) + 2)}) ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(
+        f"{name} = excluded.{name}"
+        for name in (*JOBS.columns, "sequence", "process_start", "boot_id")
+        if name != "id"
+    )
+)
+

@@ -1,0 +1,205 @@
+"""Each method of a backend as a conversation: requests go out, replies come in.
+
+What lives here: one generator a method. It yields requests, is sent the reply to each, and returns
+what the method gives; paging, falling back to the whole state, and turning replies into results
+are written once, here. What may not: I/O, waiting, retrying. The faces (the embedded backend, the
+asynchronous client and the blocking one) run these; `run_blocking` shows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from datetime import datetime
+from typing import Any, TypeAlias, TypeVar
+
+from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
+from jobkeep_protocol.changes import SeenJobs, changed, encode_sheets, whole
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    Delete,
+    GetExecutionHistory,
+    GetExecutionHistoryCount,
+    GetJobStatistics,
+    GetNextSheet,
+    ListJobs,
+    Load,
+    Loaded,
+    MarkSheetStatus,
+    QueryJobs,
+    RecordExecution,
+    Request,
+    Save,
+    Saved,
+    SaveSheet,
+)
+from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeep_protocol.values import member
+
+T = TypeVar("T")
+Call: TypeAlias = Generator[Request[Any], Any, T]
+
+
+def ask(request: Request[T]) -> Call[T]:
+    """Send one request; gives its reply."""
+    reply: T = yield request
+    return reply
+
+
+def run_blocking(call: Call[T], exchange: Callable[[Request[Any]], Any]) -> T:
+    """Run a call to its end; `exchange` sends a request and waits for the reply."""
+    try:
+        request = next(call)
+        while True:
+            request = call.send(exchange(request))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | None]:
+    """`StateBackend.load`: the pages of the sheets are put together, and kept in mind."""
+    while True:
+        page = yield from ask(Load(job_id))
+        if page is None:
+            return None
+        state = yield from _with_further_pages(page)
+        if state is not None:
+            if seen is not None:
+                seen.put(job_id, page.sequence, encode_sheets(state))
+            return state
+
+
+def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:
+    """The state that begins with `page`; None when it changed before all of it was read."""
+    assert page.state is not None, "the first page has the job"
+    state, sequence = page.state, page.sequence
+    sheets = {sheet.sheet_num: sheet for sheet in page.sheets}
+    while page.more:
+        following = yield from ask(Load(state.job_id, after_sheet=max(sheets, default=0)))
+        if following is None or following.sequence != sequence:
+            return None
+        page = following
+        sheets.update((sheet.sheet_num, sheet) for sheet in page.sheets)
+    state.sheets = sheets
+    return state
+
+
+def save(state: CheckpointState, seen: SeenJobs, if_revision: int | None = None) -> Call[Saved]:
+    """`StateBackend.save`: what changed since `seen`, or all of it when the daemon moved on."""
+    sheets = encode_sheets(state)
+    before = seen.get(state.job_id)
+    saved: Saved | None = None
+    if before is not None:
+        saved = yield from ask(changed(state, sheets, before, if_revision))
+    if saved is None:
+        saved = yield from ask(whole(state, sheets, if_revision))
+    assert saved is not None, "a whole state needs no base"
+    seen.put(state.job_id, saved.sequence, sheets)
+    return saved
+
+
+def delete(job_id: str) -> Call[bool]:
+    """`StateBackend.delete`."""
+    return (yield from ask(Delete(job_id)))
+
+
+def list_jobs() -> Call[list[CheckpointState]]:
+    """`StateBackend.list_jobs`: all pages, each job as it was seen last."""
+    found: dict[str, CheckpointState] = {}
+    after: int | None = 0
+    while after is not None:
+        page = yield from ask(ListJobs(after))
+        for one in page.states:
+            assert one.state is not None, "each job comes with its first page"
+            job_id = one.state.job_id
+            state = yield from _with_further_pages(one)
+            found.pop(job_id, None)
+            if state is None:  # it changed meanwhile, or is gone
+                state = yield from load(job_id)
+            if state is not None:
+                found[job_id] = state
+        after = page.next
+    return list(reversed(found.values()))
+
+
+def get_next_sheet(job_id: str) -> Call[int | None]:
+    """`StateBackend.get_next_sheet`."""
+    return (yield from ask(GetNextSheet(job_id)))
+
+
+def mark_sheet_status(
+    job_id: str, sheet_num: int, status: str, error_message: str | None = None
+) -> Call[None]:
+    """`StateBackend.mark_sheet_status`."""
+    known = member(SheetStatus, "status", status)
+    yield from ask(MarkSheetStatus(job_id, sheet_num, known, error_message))
+
+
+def save_sheet(job_id: str, sheet: SheetState) -> Call[int]:
+    """`StateBackend.save_sheet`."""
+    sheet.check()
+    return (yield from ask(SaveSheet(job_id, sheet)))
+
+
+def claim_next_sheet(job_id: str, max_attempts: int = 1) -> Call[int | None]:
+    """`StateBackend.claim_next_sheet`."""
+    return (yield from ask(ClaimNextSheet(job_id, max_attempts)))
+
+
+def record_execution(request: RecordExecution) -> Call[int | None]:
+    """`StateBackend.record_execution`."""
+    return (yield from ask(request))
+
+
+def get_execution_history(
+    job_id: str,
+    sheet_num: int | None = None,
+    limit: int = 100,
+    before_id: int | None = None,
+) -> Call[list[ExecutionRecord]]:
+    """`StateBackend.get_execution_history`: pages until there are `limit` records, or no more."""
+    records: list[ExecutionRecord] = []
+    while True:
+        wanted = limit - len(records)
+        page = yield from ask(GetExecutionHistory(job_id, sheet_num, wanted, before_id))
+        records += page.records
+        if not page.more:
+            return records
+        before_id = records[-1]["id"]
+
+
+def get_execution_history_count(job_id: str, sheet_num: int | None = None) -> Call[int]:
+    """`StateBackend.get_execution_history_count`."""
+    return (yield from ask(GetExecutionHistoryCount(job_id, sheet_num)))
+
+
+def get_job_statistics(job_id: str) -> Call[JobStatistics]:
+    """`StateBackend.get_job_statistics`."""
+    statistics = yield from ask(GetJobStatistics(job_id))
+    return {} if statistics is None else statistics
+
+
+def query_jobs(
+    status: str | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+    after: JobSummary | str | None = None,
+) -> Call[list[JobSummary]]:
+    """`StateBackend.query_jobs`: pages until there are `limit` summaries, or no more."""
+    known = None if status is None else member(JobStatus, "status", status)
+    after_id, after_updated_at = _position(after)
+    jobs: list[JobSummary] = []
+    while True:
+        wanted = limit - len(jobs)
+        page = yield from ask(QueryJobs(known, since, wanted, after_id, after_updated_at))
+        jobs += page.jobs
+        if not page.more:
+            return jobs
+        after_id, after_updated_at = _position(jobs[-1])
+
+
+def _position(after: JobSummary | str | None) -> tuple[str | None, str | None]:
+    if after is None or isinstance(after, str):
+        return after, None
+    return after["id"], after["updated_at"]
+

@@ -1,0 +1,106 @@
+"""What changed in a state since it was last seen.
+
+What lives here: for each job last loaded or saved, its sequence and the encoded form of each
+sheet, and the comparison that makes a save as small as the change. What may not: I/O.
+
+The encoded form is kept rather than the objects, since callers change their states in place. It
+is only ever used together with the sequence it was seen at: the daemon refuses a change that is
+based on another one, so a forgotten or outdated entry costs a larger message and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.messages import Save
+from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.values import refused
+
+DEFAULT_CAPACITY = 64
+
+EncodedSheets = dict[int, bytes]
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class SeenJob(NamedTuple):
+    """A job as it was last seen."""
+
+    sequence: int
+    sheets: EncodedSheets
+
+
+class SeenJobs:
+    """The jobs last seen, the most recently used `capacity` of them. 0 keeps none."""
+
+    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._capacity = capacity
+        self._jobs: OrderedDict[str, SeenJob] = OrderedDict()
+
+    def get(self, job_id: str) -> SeenJob | None:
+        """The job as it was last seen, if that is still known."""
+        return self._jobs.get(job_id)
+
+    def put(self, job_id: str, sequence: int, sheets: EncodedSheets) -> None:
+        """The kept job is at this sequence, with these sheets."""
+        self._jobs[job_id] = SeenJob(sequence, sheets)
+        self._jobs.move_to_end(job_id)
+        while len(self._jobs) > self._capacity:
+            self._jobs.popitem(last=False)
+
+    def clear(self) -> None:
+        """Nothing is known any more, as after a new connection: the database may be another."""
+        self._jobs.clear()
+
+
+def encode_sheets(state: CheckpointState) -> EncodedSheets:
+    """Each sheet as it goes over the wire.
+
+    Raises InvalidRequest, naming the sheet and the field, for what is not allowed.
+    """
+    encoded: EncodedSheets = {}
+    for number, sheet in state.sheets.items():
+        if not isinstance(sheet, SheetState):
+            raise refused(f"sheets[{number!r}]", sheet, "a SheetState")
+        try:
+            sheet.check()
+            encoded[number] = _encoder.encode(sheet)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidRequest(f"sheets[{number!r}].{error}") from error
+        if number != sheet.sheet_num:
+            raise refused(f"sheets[{number!r}].sheet_num", sheet.sheet_num, f"{number}, its key")
+    return encoded
+
+
+def whole(state: CheckpointState, sheets: EncodedSheets, if_revision: int | None) -> Save:
+    """The request that sends all of `state`."""
+    return Save(_without_sheets(state), _raw(list(sheets.values())), if_revision=if_revision)
+
+
+def changed(
+    state: CheckpointState, sheets: EncodedSheets, seen: SeenJob, if_revision: int | None
+) -> Save:
+    """The request that sends what differs from `seen`."""
+    different = [one for number, one in sheets.items() if seen.sheets.get(number) != one]
+    removed = [number for number in seen.sheets if number not in sheets]
+    return Save(
+        _without_sheets(state),
+        _raw(different),
+        base=seen.sequence,
+        removed=removed,
+        if_revision=if_revision,
+    )
+
+
+def _without_sheets(state: CheckpointState) -> CheckpointState:
+    return msgspec.structs.replace(state, sheets={})
+
+
+def _raw(encoded: list[bytes]) -> list[SheetState]:
+    # Already encoded, and so encoded once only; for the type checker they are what they encode.
+    raw: list[Any] = [msgspec.Raw(one) for one in encoded]
+    return cast("list[SheetState]", raw)

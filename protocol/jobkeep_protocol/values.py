@@ -1,0 +1,139 @@
+"""What a single value may be: the checks that states and requests share.
+
+What lives here: functions that take a value and the name of its field, and raise InvalidRequest
+with the field, the value and what is allowed. What may not: knowledge of any message or state.
+
+Free-form fields (`extra`, `config_snapshot`, `outcome_data`, `validation_details`) hold JSON
+values, since they are kept as JSON text: text, 64-bit integers, finite floats, booleans, None,
+lists, and dicts with text keys. A tuple comes back as a list, as everywhere in JSON; anything
+else would come back as something else and is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeGuard, TypeVar
+
+from jobkeep_protocol.errors import InvalidRequest
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+MAX_JOB_ID_BYTES = 512
+MAX_JSON_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+"""The largest integer of an SQLite column (https://www.sqlite.org/datatype3.html)."""
+
+SHOWN_CHARACTERS = 80
+
+
+def show(value: object) -> str:
+    """`repr(value)`, cut to what fits in a message."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def refused(name: str, value: object, expected: str) -> InvalidRequest:
+    """The error for a value that is not allowed, in the words used everywhere."""
+    return InvalidRequest(
+        f"{name} is {show(value)}; expected {expected}", {"field": name, "expected": expected}
+    )
+
+
+def check_job_id(job_id: str) -> None:
+    """Refuse a job id that is empty, too long, or no Unicode text."""
+    expected = f"a text of 1 to {MAX_JOB_ID_BYTES} bytes of UTF-8"
+    try:
+        size = len(job_id.encode())
+    except (UnicodeEncodeError, AttributeError):
+        raise refused("job_id", job_id, expected) from None
+    if not 1 <= size <= MAX_JOB_ID_BYTES:
+        raise refused("job_id", job_id, expected)
+
+
+def check_sheet_num(sheet_num: int, total_sheets: int) -> None:
+    """Refuse a sheet number outside 1..total_sheets."""
+    if not is_integer(sheet_num) or not 1 <= sheet_num <= total_sheets:
+        raise refused("sheet_num", sheet_num, f"1 to {total_sheets}, the job's total_sheets")
+
+
+def check_integer(name: str, value: object, minimum: int = -MAX_INTEGER - 1) -> None:
+    """Refuse what is no integer, is below `minimum`, or does not fit in 64 bits."""
+    if not is_integer(value) or not minimum <= value <= MAX_INTEGER:
+        least = "that fits in 64 bits" if minimum < 0 else f"of {minimum} or more (up to 2^63 - 1)"
+        raise refused(name, value, f"an integer {least}")
+
+
+def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse what is no finite number from `low` to `high`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
+        expected = "a finite number"
+        if math.isfinite(low) and math.isfinite(high):
+            expected = f"a number from {low:g} to {high:g}"
+        elif math.isfinite(low):
+            expected = f"a finite number of {low:g} or more"
+        raise refused(name, value, expected)
+
+
+def member(kind: type[EnumT], name: str, value: str) -> EnumT:
+    """The member of `kind` with this value, which may be text or another str enum's member."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise refused(name, value, f"one of {', '.join(kind)}") from None
+
+
+def as_utc(name: str, value: object) -> datetime:
+    """`value` in UTC; a naive datetime is refused, since it could mean any zone."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise refused(
+            name, value, "a datetime with a time zone, such as datetime.now(timezone.utc)"
+        )
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
+
+
+def check_json(name: str, value: Any, depth: int = 1) -> None:
+    """Refuse what does not survive as JSON; the message names the place inside the value."""
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        _check_text(name, value)
+    elif isinstance(value, int):
+        if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+            raise refused(name, value, "an integer that fits in 64 bits")
+    elif isinstance(value, float):
+        check_number(name, value)
+    elif depth > MAX_JSON_DEPTH:
+        raise refused(name, "…", f"at most {MAX_JSON_DEPTH} levels of lists and dicts")
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            if not isinstance(key, str):
+                raise refused(f"a key of {name}", key, "text, as in JSON")
+            _check_text(f"a key of {name}", key)
+            check_json(f"{name}[{key!r}]", one, depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, one in enumerate(value):
+            check_json(f"{name}[{index}]", one, depth + 1)
+    else:
+        raise refused(name, value, f"a JSON value, not {type(value).__name__}")
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether `value` is an integer and not a boolean."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_text(name: str, value: str) -> None:
+    if value.isascii():
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refused(name, value, "text that can be encoded as UTF-8") from None
