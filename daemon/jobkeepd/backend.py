@@ -151,13 +151,7 @@ class SQLiteStateBackend(StateBackend[CheckpointState]):
 
     async def _run(self, call: calls.Call[T]) -> T:
         operations = await self._open()
-        try:
-            request = next(call)
-            while True:
-                request = call.send(await self._exchange(operations, request))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        return await calls.run(call, lambda request: self._exchange(operations, request))
 
     async def _exchange(self, operations: Operations, request: Request[Any]) -> Any:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -3,12 +3,13 @@
 What lives here: one generator a method. It yields requests, is sent the reply to each, and returns
 what the method gives; paging, falling back to the whole state, and turning replies into results
 are written once, here. What may not: I/O, waiting, retrying. The faces (the embedded backend, the
-asynchronous client and the blocking one) run these; `run_blocking` shows how.
+asynchronous client and the blocking one) run these with `run` and `run_blocking`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -45,12 +46,28 @@ def ask(request: Request[T]) -> Call[T]:
     return reply
 
 
-def run_blocking(call: Call[T], exchange: Callable[[Request[Any]], Any]) -> T:
-    """Run a call to its end; `exchange` sends a request and waits for the reply."""
+async def run(call: Call[T], exchange: Callable[[Request[Any]], Awaitable[Any]]) -> T:
+    """Run a call to its end; `exchange` sends a request and gives the reply."""
     try:
         request = next(call)
         while True:
-            request = call.send(exchange(request))
+            request = call.send(await exchange(request))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def run_blocking(
+    call: Call[T], exchange: Callable[[Request[Any]], Any], lock: AbstractContextManager[Any]
+) -> T:
+    """The same, blocking. A call's own steps, which may share what was seen, hold `lock`."""
+    try:
+        with lock:
+            request = next(call)
+        while True:
+            reply = exchange(request)
+            with lock:
+                request = call.send(reply)
     except StopIteration as end:
         result: T = end.value
         return result

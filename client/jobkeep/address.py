@@ -1,0 +1,28 @@
+"""Where the daemon's socket is.
+
+What lives here: the order in which the places are looked at. What may not: connecting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+SYSTEM_SOCKET = Path("/run/jobkeep/jobkeep.sock")
+
+
+def find_socket(
+    given: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """The socket's path: the one given (a path or `unix:///path`), else `$JOBKEEP_SOCKET`, else
+    `$XDG_RUNTIME_DIR/jobkeep/jobkeep.sock` if that exists, else `/run/jobkeep/jobkeep.sock`."""
+    named = os.fspath(given) if given is not None else environment.get("JOBKEEP_SOCKET")
+    if named:
+        return Path(named.removeprefix("unix://"))
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    if runtime:
+        own = Path(runtime) / "jobkeep" / "jobkeep.sock"
+        if own.exists():
+            return own
+    return SYSTEM_SOCKET

@@ -1,0 +1,349 @@
+"""The asynchronous client.
+
+What lives here: one connection on an event loop, shared by all tasks. What may not: anything the
+blocking client needs too (that is in `core`, `states` and the protocol's `calls`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+from jobkeep.address import find_socket
+from jobkeep.core import (
+    DEFAULT_TIMEOUT,
+    Backoff,
+    Pipeline,
+    Ticket,
+    is_passing,
+    timed_out,
+    unreachable,
+)
+from jobkeep.states import StateCalls
+from jobkeep_protocol import calls
+from jobkeep_protocol.backend import (
+    ExecutionRecord,
+    JobStatistics,
+    JobSummary,
+    StateBackend,
+    StateT,
+    highest_sheet,
+)
+from jobkeep_protocol.errors import JobkeepError
+from jobkeep_protocol.messages import DaemonStatus, RecordExecution, Request, Status
+from jobkeep_protocol.states import CheckpointState, SheetState
+
+T = TypeVar("T")
+
+_inherited: list[Any] = []
+"""Connections of a parent process: kept, and never touched, in a forked child."""
+
+
+class AsyncClient(StateBackend[StateT]):
+    """A state backend over a daemon's socket, for asyncio.
+
+    `socket` is a path or `unix:///path`; without it the usual places are looked at (`address`).
+    `state_type` may be a pydantic model, a dataclass or a Struct of your own. `timeout` is in
+    seconds, for each call as a whole, connecting and sending again included.
+
+    It connects on first use, or on `async with`. All tasks of a process share one connection and
+    any number of them may call at the same time. A daemon that was never reached raises
+    DaemonUnavailable at once; one that goes away is waited for until the timeout, and what was
+    unanswered is sent again and applied once. In a forked child, and on another event loop, the
+    client connects anew.
+    """
+
+    @overload
+    def __init__(
+        self: AsyncClient[CheckpointState],
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        state_type: type[StateT],
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        state_type: type[Any] = CheckpointState,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.socket = find_socket(socket)
+        self.timeout = timeout
+        self._states: StateCalls[StateT] = StateCalls(state_type)
+        self._link: _Link | None = None
+
+    async def __aenter__(self) -> AsyncClient[StateT]:
+        async with asyncio.timeout(self.timeout):
+            await self._usable_link().connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def load(self, job_id: str) -> StateT | None:
+        return await self._run(self._states.load(job_id))
+
+    async def save(self, state: StateT, *, if_revision: int | None = None) -> int:
+        return await self._run(self._states.save(state, if_revision))
+
+    async def delete(self, job_id: str) -> bool:
+        return await self._run(self._states.delete(job_id))
+
+    async def list_jobs(self) -> list[StateT]:
+        return await self._run(self._states.list_jobs())
+
+    async def get_next_sheet(self, job_id: str) -> int | None:
+        return await self._run(calls.get_next_sheet(job_id))
+
+    async def mark_sheet_status(
+        self,
+        job_id: str,
+        sheet_num: int,
+        status: str,
+        error_message: str | None = None,
+    ) -> None:
+        await self._run(calls.mark_sheet_status(job_id, sheet_num, status, error_message))
+
+    async def save_sheet(self, job_id: str, sheet: SheetState) -> int:
+        return await self._run(self._states.save_sheet(job_id, sheet))
+
+    async def claim_next_sheet(self, job_id: str, *, max_attempts: int = 1) -> int | None:
+        return await self._run(calls.claim_next_sheet(job_id, max_attempts))
+
+    async def record_execution(
+        self,
+        job_id: str,
+        sheet_num: int,
+        attempt_num: int,
+        prompt: str | None = None,
+        output: str | None = None,
+        exit_code: int | None = None,
+        duration_seconds: float | None = None,
+    ) -> int | None:
+        request = RecordExecution(
+            job_id, sheet_num, attempt_num, prompt, output, exit_code, duration_seconds
+        )
+        return await self._run(calls.record_execution(request))
+
+    async def get_execution_history(
+        self,
+        job_id: str,
+        sheet_num: int | None = None,
+        limit: int = 100,
+        before_id: int | None = None,
+    ) -> list[ExecutionRecord]:
+        return await self._run(calls.get_execution_history(job_id, sheet_num, limit, before_id))
+
+    async def get_execution_history_count(self, job_id: str, sheet_num: int | None = None) -> int:
+        return await self._run(calls.get_execution_history_count(job_id, sheet_num))
+
+    async def get_job_statistics(self, job_id: str) -> JobStatistics:
+        return await self._run(calls.get_job_statistics(job_id))
+
+    async def query_jobs(
+        self,
+        status: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        after: JobSummary | str | None = None,
+    ) -> list[JobSummary]:
+        return await self._run(calls.query_jobs(status, since, limit, after))
+
+    async def infer_state_from_artifacts(
+        self, job_id: str, workspace: str | Path, artifact_pattern: str
+    ) -> int | None:
+        del job_id  # the pattern says which files are the job's
+        found = await asyncio.to_thread(lambda: list(Path(workspace).glob(artifact_pattern)))
+        return highest_sheet(path.name for path in found)
+
+    async def status(self) -> DaemonStatus:
+        """How the daemon is."""
+        return await self._run(calls.ask(Status()))
+
+    @property
+    def supports_execution_history(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None and link.is_ours:
+            await link.close()
+
+    async def _run(self, call: calls.Call[T]) -> T:
+        link = self._usable_link()
+        deadline = link.loop.time() + self.timeout
+        return await calls.run(call, lambda request: link.exchange(request, deadline, self.timeout))
+
+    def _usable_link(self) -> _Link:
+        link = self._link
+        if link is None or not link.is_ours:
+            if link is not None:
+                _inherited.append(link)
+            self._states.forget()
+            link = self._link = _Link(self.socket, self._states.forget)
+        return link
+
+
+class _Link(asyncio.Protocol):
+    """The connection of one process on one loop, made again whenever it is lost."""
+
+    def __init__(self, path: Path, on_connect: Callable[[], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._path = path
+        self._on_connect = on_connect
+        self._pipeline = Pipeline()
+        self._waiting_for_slot: deque[asyncio.Future[None]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._connecting: asyncio.Task[JobkeepError | None] | None = None
+        self._was_connected = False
+        self._backoff = Backoff()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process, on the loop that runs now, made it."""
+        return self._pid == os.getpid() and self.loop is asyncio.get_running_loop()
+
+    async def connect(self) -> None:
+        """Connect now. Raises DaemonUnavailable or PermissionDenied."""
+        if self._transport is None:
+            error = await asyncio.shield(self._start_connecting())
+            if error is not None:
+                raise error
+
+    async def exchange(self, request: Request[Any], deadline: float, timeout: float) -> Any:
+        """Send a request, as often as it takes, and give its reply."""
+        ticket: Ticket | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not self._pipeline.free_slots:
+                    await self._slot_given_back()
+                ticket = self._start(request)
+                await ticket.waiter
+        except TimeoutError:
+            is_connected = self._transport is not None
+            raise timed_out(request, self._path, timeout, is_connected) from None
+        finally:
+            if ticket is not None and not ticket.is_done:
+                self._pipeline.abandon(ticket)
+        return ticket.result()
+
+    async def close(self) -> None:
+        """Close the connection. What is unanswered stays so."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._transport is not None:
+            self._transport.close()
+            await self._closed
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._closed = self.loop.create_future()
+        self._was_connected = True
+        self._on_connect()
+        self._transport.write(self._pipeline.connection_made())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            done = self._pipeline.receive_data(data)
+        except JobkeepError as error:
+            self._give_up(error)
+            return
+        self._backoff.reset()
+        for ticket in done:
+            _wake(ticket)
+        self._offer_slots()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # whatever it was, what is unanswered is sent again
+        self._transport = None
+        self._closed.set_result(None)
+        self._pipeline.connection_lost()
+        self._offer_slots()
+        if self._pipeline.is_waiting:
+            self._start_connecting()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _start(self, request: Request[Any]) -> Ticket:
+        ticket = self._pipeline.start(request)
+        ticket.waiter = self.loop.create_future()
+        if self._transport is None:
+            self._start_connecting()
+        elif not self._transport.is_closing():  # else it is sent again on the next connection
+            self._transport.write(ticket.frame)
+        return ticket
+
+    def _start_connecting(self) -> asyncio.Task[JobkeepError | None]:
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self.loop.create_task(self._connect())
+        return self._connecting
+
+    async def _connect(self) -> JobkeepError | None:
+        """Connect, as long as that may help; gives the error that every caller is told if not."""
+        if self._was_connected:
+            await asyncio.sleep(self._backoff.next_delay())
+        while True:
+            try:
+                await self.loop.create_unix_connection(lambda: self, os.fspath(self._path))
+            except OSError as error:
+                unavailable = unreachable(self._path, error)
+                is_final = not self._was_connected and not is_passing(error)
+                if is_final or not self._pipeline.is_waiting:
+                    self._give_up(unavailable)
+                    return unavailable
+            else:
+                return None
+            await asyncio.sleep(self._backoff.next_delay())
+
+    def _give_up(self, error: JobkeepError) -> None:
+        for ticket in self._pipeline.fail_all(error):
+            _wake(ticket)
+        self._offer_slots()
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _slot_given_back(self) -> None:
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiting_for_slot.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._offer_slots()  # to somebody else, if it had been given to this task
+            raise
+
+    def _offer_slots(self) -> None:
+        for _ in range(min(self._pipeline.free_slots, len(self._waiting_for_slot))):
+            waiter = self._waiting_for_slot.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _wake(ticket: Ticket) -> None:
+    if not ticket.waiter.done():
+        ticket.waiter.set_result(None)
