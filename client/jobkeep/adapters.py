@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 import msgspec
 
 from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.explain import explain
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.values import refused
 
@@ -60,7 +61,9 @@ class Adapter(Generic[StateT]):
         self._takes_any = _takes_any_field(state_type)
         sheet_type = _value_type(self._fields.get("sheets"))
         self._sheet_fields = _field_types(sheet_type) if sheet_type is not None else None
-        self._sheet_takes_any = self._sheet_fields is None or _takes_any_field(sheet_type)
+        self._sheet_takes_any = "sheets" in self._fields and (
+            self._sheet_fields is None or _takes_any_field(sheet_type)
+        )
         self.knows_all = False
 
     def to_state(self, value: StateT, remainder: Remainder) -> CheckpointState:
@@ -73,16 +76,18 @@ class Adapter(Generic[StateT]):
         if not isinstance(value, self.state_type):
             raise refused("state", value, f"a {self.state_type.__name__}")
         job, extra = _split(self._dumped(value), _JOB_FIELDS)
-        sheets = job.pop("sheets", None)
-        job = {**remainder.job, **job}
-        job["extra"] = {**remainder.extra, **extra}
+        sheets = job.pop("sheets", None) or {}
         if "sheets" not in self._fields:
             sheets = {number: {"sheet_num": number} for number in remainder.sheets}
+        job = {**remainder.job, **job}
+        job["extra"] = {**remainder.extra, **extra}
         job["sheets"] = {
-            int(number): self._sheet(sheet, *remainder.sheets.get(int(number), ({}, {})))
-            for number, sheet in (sheets or {}).items()
+            int(number): self._sheet(
+                f"sheets[{number}].", sheet, remainder.sheets.get(int(number), ({}, {}))
+            )
+            for number, sheet in sheets.items()
         }
-        state: CheckpointState = _convert(job, CheckpointState)
+        state: CheckpointState = _convert("", job, CheckpointState)
         return state
 
     def to_sheet(self, sheet: Any) -> SheetState:
@@ -90,8 +95,7 @@ class Adapter(Generic[StateT]):
         if isinstance(sheet, SheetState):
             return sheet
         dump, _ = _converters(type(sheet))
-        state: SheetState = _convert(self._sheet(dump(sheet), {}, {}), SheetState)
-        return state
+        return self._sheet("sheet.", dump(sheet), ({}, {}))
 
     def from_state(self, state: CheckpointState) -> StateT:
         """The state in the caller's type.
@@ -120,13 +124,13 @@ class Adapter(Generic[StateT]):
         if state is None or self.knows_all:
             return Remainder()
         job, extra = _beyond(state, self._fields, self._takes_any)
-        sheets = {}
-        for number, sheet in state.sheets.items():
-            beyond = _beyond(sheet, self._sheet_fields, self._sheet_takes_any)
-            if any(beyond) or "sheets" not in self._fields:
-                sheets[number] = beyond
         job.pop("sheets", None)
-        return Remainder(job, extra, sheets)
+        sheet_fields = self._sheet_fields if "sheets" in self._fields else {}
+        beyond = {
+            number: _beyond(sheet, sheet_fields, self._sheet_takes_any)
+            for number, sheet in state.sheets.items()
+        }
+        return Remainder(job, extra, {number: one for number, one in beyond.items() if any(one)})
 
     def was_saved(self, value: StateT, facts: Mapping[str, Any]) -> None:
         """Set what a save has set, where the type has the field and lets it be set."""
@@ -145,10 +149,12 @@ class Adapter(Generic[StateT]):
         return dumped
 
     def _sheet(
-        self, sheet: Mapping[str, Any], beyond: Mapping[str, Any], beyond_extra: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, name: str, sheet: Mapping[str, Any], beyond: tuple[dict[str, Any], dict[str, Any]]
+    ) -> SheetState:
         known, extra = _split(sheet, _SHEET_FIELDS)
-        return {**beyond, **known, "extra": {**beyond_extra, **extra}}
+        data = {**beyond[0], **known, "extra": {**beyond[1], **extra}}
+        state: SheetState = _convert(name, data, SheetState)
+        return state
 
 
 def _split(
@@ -199,12 +205,14 @@ def _beyond(
     return job, extra
 
 
-def _convert(data: dict[str, Any], kind: Any) -> Any:
+def _convert(name: str, data: dict[str, Any], kind: Any) -> Any:
+    """The state in `data`. Raises InvalidRequest, naming the field after `name`."""
     try:
         return msgspec.convert(data, kind, strict=False)
     except ValueError as error:
-        cause = error.__cause__
-        raise InvalidRequest(str(cause if isinstance(cause, InvalidRequest) else error)) from error
+        raise InvalidRequest(
+            name + explain(str(error), error.__cause__, kind, data)
+        ) from error
 
 
 def _converters(kind: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], Any]]:

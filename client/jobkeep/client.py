@@ -41,6 +41,7 @@ from jobkeep_protocol.backend import (
     ExecutionRecord,
     JobStatistics,
     JobSummary,
+    StateBackend,
     StateT,
     highest_sheet,
 )
@@ -199,7 +200,7 @@ class Client(Generic[StateT]):
         if link is not None:
             link.close()
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """This is a forked child: begin anew. Locks may have been held by threads not here."""
         self._lock = threading.Lock()
         link, self._link = self._link, None
@@ -220,12 +221,21 @@ class Client(Generic[StateT]):
             return self._link
 
 
+def _share_docstrings() -> None:
+    """The contract of each method is written once, in StateBackend."""
+    for name, method in vars(Client).items():
+        if method.__doc__ is None and name in vars(StateBackend):
+            method.__doc__ = vars(StateBackend)[name].__doc__
+
+
+_share_docstrings()
+
 _clients: weakref.WeakSet[Client[Any]] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     for client in _clients:
-        client.forked()
+        client._forked()  # noqa: SLF001 # for this module only: no part of the API
 
 
 os.register_at_fork(after_in_child=_after_fork)
