@@ -210,9 +210,7 @@ def _convert(name: str, data: dict[str, Any], kind: Any) -> Any:
     try:
         return msgspec.convert(data, kind, strict=False)
     except ValueError as error:
-        raise InvalidRequest(
-            name + explain(str(error), error.__cause__, kind, data)
-        ) from error
+        raise InvalidRequest(name + explain(str(error), error.__cause__, kind, data)) from error
 
 
 def _converters(kind: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], Any]]:
@@ -263,7 +261,5 @@ def _pydantic_input_keys(kind: Any) -> dict[str, str]:
     """The key under which each field with an alias is read."""
     if kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name"):
         return {}
-    aliases = {
-        name: one.validation_alias or one.alias for name, one in kind.model_fields.items()
-    }
+    aliases = {name: one.validation_alias or one.alias for name, one in kind.model_fields.items()}
     return {name: alias for name, alias in aliases.items() if isinstance(alias, str)}

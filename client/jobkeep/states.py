@@ -50,9 +50,7 @@ class StateCalls(Generic[StateT]):
             self._remember(job_id, remainder)
         state = self._adapter.to_state(value, remainder)
         saved = yield from calls.save(state, self._seen, if_revision)
-        self._adapter.was_saved(
-            value, {"revision": saved.revision, "updated_at": saved.updated_at}
-        )
+        self._adapter.was_saved(value, {"revision": saved.revision, "updated_at": saved.updated_at})
         return saved.revision
 
     def delete(self, job_id: str) -> Call[bool]:

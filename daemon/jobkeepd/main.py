@@ -73,7 +73,7 @@ def main() -> NoReturn:
 
         from jobkeepd.daemon import run
     except ImportError as error:
-        _fail(1, f"{error.name} is missing; install what the daemon needs: pip install 'jobkeep[daemon]'")
+        _fail(1, f"{error.name} is missing; install it with `pip install 'jobkeep[daemon]'`")
     try:
         uvloop.run(run(settings))
     except JobkeepError as error:

@@ -31,7 +31,7 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import JobStatus
 from jobkeepd.access import Peer, check_role
-from jobkeepd.processes import ProcessId, Processes
+from jobkeepd.processes import Processes, ProcessId
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.store import Store
 
@@ -49,9 +49,7 @@ class Operations:
     `status` gives the reply to a status request.
     """
 
-    def __init__(
-        self, store: Store, status: Callable[[], Any] | None = None
-    ) -> None:
+    def __init__(self, store: Store, status: Callable[[], Any] | None = None) -> None:
         self._store = store
         self._status = status
         self._processes = Processes(self._on_death)

@@ -77,6 +77,7 @@ class Session(asyncio.Protocol):
         self._adjust_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # whatever it was: what was received is done all the same
         self._transport = None
         self._on_end(self)
 

@@ -95,8 +95,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     unknown = sorted(set(found) - set(Settings.__struct_fields__))
     if unknown:
         raise InvalidRequest(
-            f"{path}: unknown key {unknown[0]!r}; expected "
-            f"{', '.join(Settings.__struct_fields__)}"
+            f"{path}: unknown key {unknown[0]!r}; expected {', '.join(Settings.__struct_fields__)}"
         )
     return {name: _checked(f"{path}: {name}", name, value) for name, value in found.items()}
 

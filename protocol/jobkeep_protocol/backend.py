@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypedDict, TypeVar
 
-from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.states import SheetState
 
 StateT = TypeVar("StateT")
 
@@ -102,7 +102,7 @@ class StateBackend(ABC, Generic[StateT]):
 
     @abstractmethod
     async def get_next_sheet(self, job_id: str) -> int | None:
-        """The sheet to work on next (see `CheckpointState.get_next_sheet`); 1 for an unknown job."""
+        """The sheet to work on next, as `CheckpointState.get_next_sheet`; 1 for an unknown job."""
 
     @abstractmethod
     async def mark_sheet_status(

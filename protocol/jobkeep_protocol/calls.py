@@ -29,7 +29,6 @@ from jobkeep_protocol.messages import (
     QueryJobs,
     RecordExecution,
     Request,
-    Save,
     Saved,
     SaveSheet,
 )
@@ -219,4 +218,3 @@ def _position(after: JobSummary | str | None) -> tuple[str | None, str | None]:
     if after is None or isinstance(after, str):
         return after, None
     return after["id"], after["updated_at"]
-

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.explain import UNENCODABLE, explain_unencodable
 from jobkeep_protocol.messages import Save
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.values import refused
@@ -69,8 +70,10 @@ def encode_sheets(state: CheckpointState) -> EncodedSheets:
         try:
             sheet.check()
             encoded[number] = _encoder.encode(sheet)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"sheets[{number!r}].{error}") from error
+        except InvalidRequest as error:
+            raise InvalidRequest(f"sheets[{number!r}].{error}", error.data) from error
+        except UNENCODABLE as error:
+            raise explain_unencodable(error, sheet, f"sheets[{number!r}]") from error
         if number != sheet.sheet_num:
             raise refused(f"sheets[{number!r}].sheet_num", sheet.sheet_num, f"{number}, its key")
     return encoded

@@ -1,8 +1,8 @@
-"""Says in plain words why a request could not be decoded.
+"""Says in plain words why a value could not be decoded, or encoded.
 
-What lives here: turning a msgspec error, whose path is made of array positions, into the name of
-the operation and the field, the value found, and what is allowed. It runs on bad input only. What
-may not: deciding what is allowed; the types and checks of the messages do.
+What lives here: turning a msgspec error into the name of the field, the value found, and what is
+allowed. It runs on bad input only. What may not: deciding what is allowed; the types and checks of
+the messages and states do.
 """
 
 from __future__ import annotations
@@ -10,18 +10,31 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
-from jobkeep_protocol.values import show
+from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.values import refused, show
 
-_PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
-_STEP = re.compile(r"\[(?P<index>\d+)\]|\.(?P<name>\w+)|\[(?P<any>\.\.\.)\]")
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for a value that msgpack or UTF-8 does not have."""
+
+_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\[(?P<index>\d+)\]|\.(?P<name>\w+)|(?P<any>\[\.\.\.\])")
 
 
-def explain(error: Exception, message: bytes, operations: Mapping[str, type[Any]]) -> str:
-    """One line for the person who sent `message`, which `error` says is not a request."""
+class _Place(NamedTuple):
+    """Where in a value something is wrong."""
+
+    name: str
+    value: Any
+    kind: Any
+    """The type that the value should have."""
+
+
+def explain_request(error: Exception, message: bytes, operations: Mapping[str, type[Any]]) -> str:
+    """One line for the person who sent `message`, which `error` says is no request."""
     try:
         body = msgspec.msgpack.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -34,44 +47,70 @@ def explain(error: Exception, message: bytes, operations: Mapping[str, type[Any]
             f"operation is {show(body[0])}; expected one of {', '.join(sorted(operations))} "
             "(is the daemon older than the client?)"
         )
-    found = _PATH.search(str(error))
-    reason = _PATH.sub("", str(error))
+    fields = operation.__struct_fields__
+    text = str(error)
+    for index, name in enumerate(fields, 1):  # a request is an array on the wire: name its places
+        text = text.replace(f"`$[{index}]", f"`$.{name}")
+    values = dict(zip(fields, body[1:], strict=False))
+    return f"{body[0]}: {explain(text, error.__cause__, operation, values)}"
+
+
+def explain(text: str, cause: BaseException | None, kind: Any, value: Any) -> str:
+    """One line that says why `value` is no `kind`, from the text and cause of msgspec's error."""
+    found = _PATH.search(text)
+    reason = _PATH.sub("", text)
     if found is None:
-        return f"{body[0]}: {reason}"
-    where = list(_walk(found["path"], operation, body))
-    field = "".join(name if name.startswith("[") else f".{name}" for name, _ in where)[1:]
-    if error.__cause__ is not None:  # one of our own checks: it names its field and the value
-        return f"{body[0]}: {field}{'.' if field else ''}{reason}"
-    value = where[-1][1] if where else body
-    return f"{body[0]}: {field} is {show(value)}; {_expected(reason, operation, where)}"
+        return reason
+    place = _find(found["path"], kind, value)
+    if cause is not None:  # one of our own checks: it names its field and the value
+        return f"{place.name}.{reason}" if place.name else reason
+    return f"{place.name} is {show(place.value)}; {_expected(reason, place.kind)}"
 
 
-def _walk(path: str, operation: type[Any], body: Any) -> Iterator[tuple[str, Any]]:
-    """The names along a path, each with its value (None where the path does not tell)."""
-    value = body
-    for depth, step in enumerate(_STEP.finditer(path)):
-        if step["index"] is not None:
-            index = int(step["index"])
-            value = value[index] if isinstance(value, list) and index < len(value) else None
-            fields = operation.__struct_fields__
-            yield (fields[index - 1] if depth == 0 and index else f"[{index}]"), value
-        elif step["name"] is not None:
-            value = value.get(step["name"]) if isinstance(value, dict) else None
-            yield step["name"], value
+def explain_unencodable(error: Exception, value: Any, name: str = "") -> InvalidRequest:
+    """The error for `value`, called `name`, of which `error` says that it cannot be encoded."""
+    for step, part in _parts(value):
+        try:
+            msgspec.msgpack.encode(part)
+        except UNENCODABLE as found:
+            return explain_unencodable(found, part, f"{name}{step}" if name else step.strip("."))
+    is_text = isinstance(error, UnicodeEncodeError)
+    expected = "text that can be encoded as UTF-8" if is_text else f"another value ({error})"
+    return refused(name or "a value", value, expected)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, msgspec.Struct):
+        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", one) for key, one in value.items())
+    elif isinstance(value, list | tuple):
+        yield from ((f"[{index}]", one) for index, one in enumerate(value))
+
+
+def _find(path: str, kind: Any, value: Any) -> _Place:
+    name = ""
+    for step in _STEP.finditer(path):
+        if step["name"] is not None:
+            name = f"{name}.{step['name']}" if name else step["name"]
+            value = value.get(step["name"]) if isinstance(value, Mapping) else None
+            kind = _without_none(get_type_hints(kind)[step["name"]])
         else:
-            value = None
-            yield "[…]", value
+            index = step["index"]
+            name = f"{name}[{index or '…'}]"
+            value = value[int(index)] if index and isinstance(value, list) else None
+            kind = _without_none(get_args(kind)[-1])
+    return _Place(name, value, kind)
 
 
-def _expected(reason: str, operation: type[Any], where: list[tuple[str, Any]]) -> str:
+def _without_none(kind: Any) -> Any:
+    """`JobStatus | None` -> JobStatus; a type that is no such union stays as it is."""
+    arguments = [one for one in get_args(kind) if one is not type(None)]
+    return arguments[0] if type(None) in get_args(kind) else kind
+
+
+def _expected(reason: str, kind: Any) -> str:
     """What is allowed: msgspec says it for types, and we list the members of an enum."""
-    if not reason.startswith("Invalid enum value"):
-        return reason[0].lower() + reason[1:]
-    kind: Any = operation
-    for name, _ in where:
-        if not name.startswith("["):
-            kind = get_type_hints(kind)[name]
-        kind = next((one for one in get_args(kind) if one is not type(None)), kind)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return f"expected one of {', '.join(str(member.value) for member in kind)}"
-    return reason
+    return reason[0].lower() + reason[1:]

@@ -40,7 +40,7 @@ from jobkeep_protocol.errors import (
     ProtocolError,
     error_from_wire,
 )
-from jobkeep_protocol.explain import explain
+from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeep_protocol.values import as_utc, check_integer, check_job_id, check_number
 
@@ -73,6 +73,11 @@ def _check_text(name: str, value: str) -> None:
         )
 
 
+def _check_sheet_nums(name: str, values: list[int]) -> None:
+    for index, value in enumerate(values):
+        check_integer(f"{name}[{index}]", value, 1)
+
+
 CHECKS: dict[str, Callable[[str, Any], object]] = {
     "job_id": lambda _name, value: check_job_id(value),
     "sheet_num": partial(check_integer, minimum=1),
@@ -81,6 +86,9 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "limit": partial(check_integer, minimum=0),
     "if_revision": partial(check_integer, minimum=0),
     "before_id": check_integer,
+    "after": check_integer,
+    "after_sheet": check_integer,
+    "removed": _check_sheet_nums,
     "exit_code": check_integer,
     "duration_seconds": partial(check_number, low=0),
     "since": as_utc,
@@ -392,14 +400,14 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @cache
 def _reply_decoder(operation: type[Request[Any]]) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(Union[Ok[reply_type(operation)], Failure])  # type: ignore[misc] # a type known only at run time
+    return msgspec.msgpack.Decoder(Ok[reply_type(operation)] | Failure)  # type: ignore[misc] # a type known only at run time
 
 
 def _encode(body: Any) -> bytes:
     try:
         return _encoder.encode(body)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"a value cannot be encoded: {error}") from error
+    except UNENCODABLE as error:
+        raise explain_unencodable(error, body[1]) from error
 
 
 def encode_request(request_id: int, request: Request[Any]) -> bytes:
@@ -441,7 +449,7 @@ def decode_request(message: bytes | msgspec.Raw) -> Request[Any]:
     try:
         request: Request[Any] = _request_decoder.decode(message)
     except _UNDECODABLE as error:
-        raise InvalidRequest(explain(error, message, OPERATIONS)) from error
+        raise InvalidRequest(explain_request(error, message, OPERATIONS)) from error
     return request
 
 

@@ -96,7 +96,10 @@ def as_utc(name: str, value: object) -> datetime:
         raise refused(
             name, value, "a datetime with a time zone, such as datetime.now(timezone.utc)"
         )
-    return value if value.tzinfo is UTC else value.astimezone(UTC)
+    try:
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
+    except OverflowError:
+        raise refused(name, value, "a time in the years 1 to 9999 of UTC") from None
 
 
 def check_json(name: str, value: Any, depth: int = 1) -> None:

@@ -224,7 +224,7 @@ def test_what_no_json_can_hold_is_refused_by_name() -> None:
 def test_a_kept_state_that_does_not_fit_is_refused_by_name() -> None:
     kept = CheckpointState(job_id="nightly", total_sheets=1, status=JobStatus.CANCELLED)
 
-    with pytest.raises(InvalidRequest, match="(?s)'nightly' does not fit PydanticJob.*status"):
+    with pytest.raises(InvalidRequest, match=r"(?s)'nightly' does not fit PydanticJob.*status"):
         Adapter(PydanticJob).from_state(kept)
 
 
@@ -246,5 +246,5 @@ def test_a_type_without_a_job_id_is_refused() -> None:
 def test_a_state_of_another_type_is_refused() -> None:
     state: Any = {"job_id": "a"}
 
-    with pytest.raises(InvalidRequest, match="state is .*expected a PydanticJob"):
+    with pytest.raises(InvalidRequest, match=r"state is .*expected a PydanticJob"):
         Adapter(PydanticJob).to_state(state, NOTHING)

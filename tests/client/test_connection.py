@@ -360,7 +360,7 @@ def test_an_asynchronous_client_works_in_a_forked_child(daemon: DaemonProcess) -
         return found, os.waitstatus_to_exitcode(status[1])
 
     def in_the_child() -> int:
-        asyncio._set_running_loop(None)  # type: ignore[attr-defined] # as after a fork outside of the loop
+        asyncio._set_running_loop(None)  # as after a fork outside of the loop
         return 0 if asyncio.run(use()) else 1
 
     assert asyncio.run(parent()) == (True, 0)

@@ -52,9 +52,7 @@ def test_a_reply_finds_its_request_in_whatever_order_it_comes() -> None:
     pipeline = Pipeline()
     first, second = pipeline.start(NEXT), pipeline.start(Delete("nightly"))
 
-    done = pipeline.receive_data(
-        reply(second.request_id, True) + reply(first.request_id, 7)
-    )
+    done = pipeline.receive_data(reply(second.request_id, True) + reply(first.request_id, 7))
 
     assert done == [second, first]
     assert first.result() == 7
@@ -198,7 +196,9 @@ def test_a_daemon_that_refuses_the_hello_raises_its_reason() -> None:
         Pipeline().receive_data(frame(encode_error(HELLO_ID, refusal)))
 
 
-@pytest.mark.parametrize("data", [b"\x00\x00\x00\x00", b"\x02\x00\x00\x01", b"\x00\x00\x00\x01\xc1"])
+@pytest.mark.parametrize(
+    "data", [b"\x00\x00\x00\x00", b"\x02\x00\x00\x01", b"\x00\x00\x00\x01\xc1"]
+)
 def test_what_is_no_message_raises_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         Pipeline().receive_data(data)

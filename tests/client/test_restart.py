@@ -1,4 +1,4 @@
-"""The daemon is killed and comes back while workers record: nothing is lost, nothing comes twice."""
+"""The daemon goes and comes back while workers record: nothing is lost, nothing comes twice."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def test_eight_workers_record_through_restarts_of_the_daemon(
         for _ in range(RESTARTS):
             before = client.get_execution_history_count("nightly")
             wait_until(
-                lambda before=before: client.get_execution_history_count("nightly")  # type: ignore[misc] # a default binds the loop's value
-                >= before + RECORDS_BETWEEN
+                lambda before=before: (
+                    client.get_execution_history_count("nightly")  # type: ignore[misc] # a default binds the loop's value
+                    >= before + RECORDS_BETWEEN
+                )
             )
             getattr(daemon, end)()
             daemon.start()

@@ -17,6 +17,7 @@ import aiosqlite
 import msgspec
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
+from jobkeep_protocol.framing import MAX_FRAME_BYTES
 from jobkeep_protocol.messages import (
     GetExecutionHistory,
     GetExecutionHistoryCount,
@@ -31,7 +32,6 @@ from jobkeep_protocol.messages import (
     StatesPage,
     encode_part,
 )
-from jobkeep_protocol.framing import MAX_FRAME_BYTES
 from jobkeep_protocol.states import JobStatus, SheetStatus
 from jobkeep_protocol.values import refused
 from jobkeepd.processes import ProcessId
@@ -181,9 +181,7 @@ async def _sequence_of(connection: aiosqlite.Connection, request: QueryJobs) -> 
 
 
 @reads(GetJobStatistics)
-async def get_job_statistics(
-    readers: Readers, request: GetJobStatistics
-) -> JobStatistics | None:
+async def get_job_statistics(readers: Readers, request: GetJobStatistics) -> JobStatistics | None:
     """The figures kept with the job: no history is read."""
     async with readers.connection() as connection:
         row = await _one(

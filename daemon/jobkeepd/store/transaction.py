@@ -16,6 +16,7 @@ from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus, ut
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.rows import PROGRESS, SHEETS
 
+
 class Transaction:
     """One open transaction, used by one thread. Reused for every transaction of a writer."""
 
@@ -140,9 +141,7 @@ _UPDATE_PROGRESS = (
     f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in PROGRESS.columns[1:])}, "
     "sequence = ? WHERE id = ?"
 )
-_SELECT_SHEET = (
-    f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ? AND sheet_num = ?"
-)
+_SELECT_SHEET = f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ? AND sheet_num = ?"
 _UPSERT_SHEET = (
     f"INSERT INTO sheets (job_id, {', '.join(SHEETS.columns)}) "
     f"VALUES (?{', ?' * len(SHEETS.columns)}) ON CONFLICT (job_id, sheet_num) DO UPDATE SET "

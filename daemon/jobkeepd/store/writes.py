@@ -213,8 +213,7 @@ def release_process(tx: Transaction, request: ReleaseProcess) -> Released:
         tx.store_progress(job)
         jobs.append(job_id)
     claims = tx.all(
-        "SELECT job_id, sheet_num FROM claims "
-        "WHERE pid = ? AND process_start IS ? AND boot_id = ?",
+        "SELECT job_id, sheet_num FROM claims WHERE pid = ? AND process_start IS ? AND boot_id = ?",
         request.process,
     )
     for job_id, sheet_num in claims:
@@ -275,4 +274,3 @@ _UPSERT_JOB = (
         if name != "id"
     )
 )
-
