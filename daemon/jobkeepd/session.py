@@ -53,6 +53,7 @@ class Session(asyncio.Protocol):
         self._in_flight = 0
         self._is_writable = True
         self._is_draining = False
+        self._is_reading = True
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class Session(asyncio.Protocol):
         self._send(body)
         if self._is_draining and self._in_flight == 0 and self._transport is not None:
             self._transport.close()
-        elif self._in_flight == SLOTS - 1:
+        else:
             self._adjust_reading()
 
     def _send(self, body: bytes) -> None:
@@ -171,9 +172,11 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     def _adjust_reading(self) -> None:
-        if self._transport is None or self._transport.is_closing():
+        wants = self._is_writable and self._in_flight < SLOTS and not self._is_draining
+        if wants is self._is_reading or self._transport is None or self._transport.is_closing():
             return
-        if self._is_writable and self._in_flight < SLOTS and not self._is_draining:
+        self._is_reading = wants
+        if wants:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()

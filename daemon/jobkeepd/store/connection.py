@@ -18,7 +18,10 @@ so exactly one connection may do either.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -28,6 +31,36 @@ from jobkeep_protocol.errors import StorageError
 Durability = Literal["full", "normal"]
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+def create_private(database: Path) -> None:
+    """Make an empty file that only this user may read, unless there is one.
+
+    SQLite would make it by the umask; its -wal and -shm get the permissions of the file.
+    """
+    try:
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageError(
+            f"the database {database} cannot be opened: {error.strerror}; may this user read and "
+            "write it and its directory?"
+        ) from error
+
+
+@contextmanager
+def open_for_looking(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that changes nothing, to see what a file is before it is touched.
+
+    Raises StorageError for a file that is no database.
+    """
+    try:
+        with closing(sqlite3.connect(reading_uri(database), uri=True)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"the file {database} cannot be read as an SQLite database: {error} (it was not "
+            "changed); restore it from a backup, or give another path with --db"
+        ) from error
 
 
 def open_for_writing(database: Path, durability: Durability) -> sqlite3.Connection:

@@ -31,26 +31,28 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(version or 0)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Make an empty file ours; leave one of this version as it is.
+def check(connection: sqlite3.Connection) -> None:
+    """Refuse a file that this version cannot open. Changes nothing.
 
-    Raises StorageError for any other, which is not changed.
+    Raises StorageError, naming both versions.
     """
     version = schema_version(connection)
-    if version == SCHEMA_VERSION:
-        return
-    if version == 0:
-        _create(connection)
-        return
     if version > SCHEMA_VERSION:
         raise StorageError(
             f"the file has schema version {version}, and this jobkeepd knows up to "
             f"{SCHEMA_VERSION}; install a newer jobkeep (the file was not changed)"
         )
-    raise StorageError(
-        f"the file has schema version {version}, from an earlier tool, and this jobkeepd opens "
-        f"version {SCHEMA_VERSION} only; give another path with --db (the file was not changed)"
-    )
+    if 0 < version < SCHEMA_VERSION:
+        raise StorageError(
+            f"the file has schema version {version}, from an earlier tool, and this jobkeepd opens "
+            f"version {SCHEMA_VERSION} only; give another path with --db (the file was not changed)"
+        )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Make an empty file ours; leave one of this version as it is."""
+    if schema_version(connection) == 0:
+        _create(connection)
 
 
 def _create(connection: sqlite3.Connection) -> None:

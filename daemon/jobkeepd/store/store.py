@@ -16,9 +16,15 @@ from jobkeep_protocol.messages import Read
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
 from jobkeepd.store.applied import RequestKey
-from jobkeepd.store.connection import Durability, open_for_writing, wal_path
+from jobkeepd.store.connection import (
+    Durability,
+    create_private,
+    open_for_looking,
+    open_for_writing,
+    wal_path,
+)
 from jobkeepd.store.lock import DatabaseLock
-from jobkeepd.store.migrations import migrate
+from jobkeepd.store.migrations import check, migrate
 from jobkeepd.store.readers import Readers
 from jobkeepd.store.schema import SCHEMA_VERSION
 from jobkeepd.store.writer import Write, Writer
@@ -47,6 +53,9 @@ class Store:
         self.durability = durability
         self._lock = DatabaseLock(database)
         try:
+            create_private(database)
+            with open_for_looking(database) as looking:
+                check(looking)
             connection = open_for_writing(database, durability)
             try:
                 migrate(connection)
