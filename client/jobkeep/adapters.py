@@ -71,10 +71,12 @@ class Adapter(Generic[StateT]):
 
         Raises InvalidRequest, naming the field, for what no state can hold.
         """
-        if isinstance(value, CheckpointState):
+        if not isinstance(value, self.state_type) or (
+            self.is_native and type(value) is not CheckpointState
+        ):
+            raise refused("state", value, f"a {self.state_type.__name__}, the client's state_type")
+        if isinstance(value, CheckpointState) and self.is_native:
             return value
-        if not isinstance(value, self.state_type):
-            raise refused("state", value, f"a {self.state_type.__name__}")
         job, extra = _split(self._dumped(value), _JOB_FIELDS)
         sheets = job.pop("sheets", None) or {}
         if "sheets" not in self._fields:
@@ -92,7 +94,7 @@ class Adapter(Generic[StateT]):
 
     def to_sheet(self, sheet: Any) -> SheetState:
         """The SheetState for a sheet of the caller's type."""
-        if isinstance(sheet, SheetState):
+        if type(sheet) is SheetState:
             return sheet
         dump, _ = _converters(type(sheet))
         return self._sheet("sheet.", dump(sheet), ({}, {}))

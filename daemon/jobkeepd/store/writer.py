@@ -18,8 +18,9 @@ What a failure means:
 
 Cancelling a caller never cancels a write: it would leave a transaction open.
 
-Checkpoints are made here too, after a commit that leaves a long log and when the last connection
-closes. They are PASSIVE, so they never wait for a reader (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+Checkpoints are made here too: when the log is long, in quiet moments, and at the end. They are
+PASSIVE, so they never wait for a reader
+(https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from jobkeep_protocol.errors import JobkeepError, LimitExceeded, StorageError
@@ -47,8 +48,14 @@ from jobkeepd.store.writes import WRITES
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 4_096
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-"""A log longer than this is checkpointed after the commit: SQLite's own default (1,000 pages)."""
+CHECKPOINT_PAGES = 1_000
+"""About how long the log gets before it is checkpointed after a commit: SQLite's own default."""
+
+MIN_WRITES = 16
+"""Writes between two checkpoints at the least, however large they are."""
+
+QUIET_SECONDS = 1.0
+"""With nothing to do for this long, the log is checkpointed however short it is."""
 
 EXPIRE_SECONDS = 3_600.0
 
@@ -97,7 +104,6 @@ class Writer:
     ) -> None:
         self.commits = 0
         self.writes = 0
-        self.last_sign_of_life = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._database = database
         self._wal = wal_path(database)
@@ -110,6 +116,8 @@ class Writer:
         self._idle.set()
         self._broken: StorageError | None = None
         self._expire_at = time.monotonic()
+        self._checkpointed = 0
+        self._checkpoint_after = CHECKPOINT_PAGES // 10
         self._identity = FileIdentity.of(database)
         self._wal_identity = FileIdentity.of(self._wal)
         self._batches: SimpleQueue[list[Write] | None] = SimpleQueue()
@@ -134,11 +142,6 @@ class Writer:
         if self._idle.is_set():
             self._idle.clear()
             self._hand_over()
-
-    @property
-    def queued(self) -> int:
-        """How many writes wait for the next transaction."""
-        return len(self._queue)
 
     async def drain(self) -> None:
         """Wait until everything submitted has been committed and handed out."""
@@ -173,7 +176,14 @@ class Writer:
     # -- on the writer's thread ---------------------------------------------------------------
 
     def _work(self) -> None:
-        while (batch := self._batches.get()) is not None:
+        while True:
+            try:
+                batch = self._batches.get(timeout=self._patience)
+            except Empty:
+                self._keep_house(is_quiet=True)
+                continue
+            if batch is None:
+                break
             broken: StorageError | None = None
             try:
                 self._apply_together(batch)
@@ -182,12 +192,16 @@ class Writer:
                 log.critical("%s", broken)
                 for write in batch:
                     write.outcome = broken
-            self.last_sign_of_life = time.monotonic()
             self._loop.call_soon_threadsafe(self._deliver, batch, broken)
             if broken is not None:
                 return
-            self._keep_house()
-        self._checkpoint("TRUNCATE")
+            self._keep_house(is_quiet=False)
+        self._keep_house(is_quiet=True)
+
+    @property
+    def _patience(self) -> float:
+        """How long to wait for a batch before there is something else to do."""
+        return QUIET_SECONDS if self.writes > self._checkpointed else EXPIRE_SECONDS
 
     def _apply_together(self, batch: list[Write]) -> None:
         """One transaction for the batch, or one for each of its writes when one must be undone."""
@@ -249,19 +263,29 @@ class Writer:
                 f"{self._database} or its -wal has been removed or replaced"
             )
 
-    def _keep_house(self) -> None:
+    def _keep_house(self, is_quiet: bool) -> None:
         """What is done between two transactions. Its failure is no write's failure."""
+        wanted = 1 if is_quiet else self._checkpoint_after
         try:
-            if self._wal.stat().st_size > CHECKPOINT_BYTES:
-                self._checkpoint("PASSIVE")
+            if self.writes - self._checkpointed >= wanted:
+                self._checkpoint()
             if time.monotonic() >= self._expire_at:
                 self._expire_at = time.monotonic() + EXPIRE_SECONDS
                 self._applied.expire()
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             log.warning("house-keeping of %s failed, and is tried again: %s", self._database, error)
 
-    def _checkpoint(self, mode: str) -> None:
-        self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+    def _checkpoint(self) -> None:
+        """Move the log into the database; learn from its length when to do so again.
+
+        The length of the file does not tell: SQLite writes the log from its beginning again after
+        a checkpoint, and leaves the file as long as it was.
+        """
+        writes = self.writes - self._checkpointed
+        self._checkpointed = self.writes
+        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > 0:
+            self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
 
 
 def _is_clean(error: sqlite3.Error) -> bool:
