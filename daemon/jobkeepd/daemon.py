@@ -118,4 +118,7 @@ def _make_private_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the directory {directory}: {error.strerror}") from error
+        raise StorageError(
+            f"cannot make the directory {directory}: {error.strerror}; give places this user may "
+            "write to with --db and --socket"
+        ) from error

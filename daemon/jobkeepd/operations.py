@@ -127,8 +127,9 @@ class Operations:
         """The process whose death concerns what this request writes."""
         if isinstance(request, Save):
             state = request.state
-            if state.status is JobStatus.RUNNING and state.pid and peer.shares_pids:
-                return self._processes.watch(state.pid)
+            pid = state.pid or 0
+            if state.status is JobStatus.RUNNING and pid > 0 and peer.shares_pids:
+                return self._processes.watch(pid)
         elif isinstance(request, ClaimNextSheet) and peer.pid:
             return self._processes.watch(peer.pid)
         return None

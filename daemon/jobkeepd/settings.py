@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -104,16 +104,14 @@ def _checked(source: str, name: str, value: Any) -> Any:
     try:
         return msgspec.convert(value, _TYPES[name], strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{source} is {value!r}: {error}{_choices(name)}") from error
+        choices = _choices(name)
+        expected = f"expected one of {', '.join(choices)}" if choices else str(error)
+        raise InvalidRequest(f"{source} is {value!r}; {expected}") from error
 
 
-def _choices(name: str) -> str:
-    info = msgspec.inspect.type_info(_TYPES[name])
-    while isinstance(info, msgspec.inspect.Metadata):
-        info = info.type
-    if isinstance(info, msgspec.inspect.LiteralType):
-        return f"; expected one of {', '.join(map(str, info.values))}"
-    return ""
+def _choices(name: str) -> list[str]:
+    """The values of a setting that has only a few."""
+    return [str(one) for one in get_args(get_args(_TYPES[name])[0])]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
-            metavar="PATH" if name in {"db", "socket"} else name.split("_")[-1].upper(),
+            metavar=f"{{{','.join(choices)}}}" if (choices := _choices(name)) else "PATH",
             help=meta.description,
         )
     return parser
