@@ -1,0 +1,5 @@
+"""`python -m jobkeep.cli` is `jobkeep`."""
+
+from jobkeep.cli import main
+
+main()

@@ -1,0 +1,46 @@
+"""What several commands share: the client of a command line, arguments, and reading one job.
+
+What lives here: helpers that need click or the client. What may not: printing (that is `output`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from jobkeep.client import Client
+from jobkeep_protocol.errors import JobNotFound
+from jobkeep_protocol.states import CheckpointState
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def connect(ctx: click.Context) -> Client[CheckpointState]:
+    """A client for the socket of this command line; close it with `with`.
+
+    Raises DaemonUnavailable.
+    """
+    client: Client[CheckpointState] = Client(ctx.obj)
+    return client
+
+
+def json_option(function: FunctionT) -> FunctionT:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(
+        function
+    )
+
+
+def job_argument(function: FunctionT) -> FunctionT:
+    """`JOB`."""
+    return click.argument("job_id", metavar="JOB")(function)
+
+
+def load(client: Client[CheckpointState], job_id: str) -> CheckpointState:
+    """The state of a job. Raises JobNotFound."""
+    state = client.load(job_id)
+    if state is None:
+        raise JobNotFound.named(job_id)
+    return state

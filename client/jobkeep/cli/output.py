@@ -1,0 +1,126 @@
+"""What the commands print.
+
+What lives here: messages, one JSON document, a table, a list of fields, and text made safe for a
+terminal. What may not: reading from the daemon.
+
+Colours and the width of the window matter on a terminal only, so rich is imported there only; in
+a pipe a table is plain text in columns that are as wide as their contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+STATUS_COLOURS = {
+    "running": "cyan",
+    "in_progress": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "paused": "yellow",
+    "paused_at_chain": "yellow",
+    "cancelled": "magenta",
+    "skipped": "dim",
+}
+
+
+def local_now() -> datetime:
+    """The time now, in the zone of whoever reads it."""
+    return datetime.now().astimezone()
+
+
+def message(text: str) -> None:
+    """Say something to whoever reads standard error; when nobody does, work goes on unsaid."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"jobkeep: {text}", file=sys.stderr)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document; times in it are ISO 8601 in UTC."""
+    encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    print(encoded.decode())
+
+
+def all_fields(state: msgspec.Struct) -> dict[str, Any]:
+    """Every field of a state, also those that hold their default."""
+    return {
+        name: all_fields_of_each(getattr(state, name)) if name == "sheets" else getattr(state, name)
+        for name in state.__struct_fields__
+    }
+
+
+def all_fields_of_each(states: Mapping[int, msgspec.Struct]) -> dict[int, dict[str, Any]]:
+    """`all_fields` for the sheets of a job."""
+    return {number: all_fields(state) for number, state in sorted(states.items())}
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print a name and a value a line; values that are None are left out."""
+    shown = [(name, printable(str(value))) for name, value in pairs if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print(f"{name:<{width}}  {value}")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows of text below the names of their columns.
+
+    A column called STATUS is coloured on a terminal.
+    """
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _table_on_terminal(columns, texts)
+    else:
+        widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+        for row in (columns, *texts):
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(padded).rstrip())
+
+
+def _table_on_terminal(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="ellipsis", no_wrap=True)
+    status = columns.index("STATUS") if "STATUS" in columns else None
+    for row in rows:
+        cells = [Text(cell) for cell in row]
+        if status is not None:
+            cells[status].stylize(STATUS_COLOURS.get(row[status], ""))
+        shown.add_row(*cells)
+    Console().print(shown)
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what a terminal would act upon written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """`printable` for text of several lines, tabs kept."""
+    return "".join(one if one in "\n\t" else printable(one) for one in text)
+
+
+def preview(text: str | None, width: int) -> str:
+    """The beginning of a text, in one line; `-` for none."""
+    if not text:
+        return "-"
+    line = printable(" ".join(text[: 4 * width].split()))
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sheet`, `2 sheets`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

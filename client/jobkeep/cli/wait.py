@@ -1,0 +1,58 @@
+"""`jobkeep wait`: until a job has ended, one way or another."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import click
+
+from jobkeep.cli.common import connect, job_argument, json_option, load
+from jobkeep.cli.output import document, message, printable
+from jobkeep.cli.times import parse_duration
+from jobkeep.client import Client
+from jobkeep_protocol.errors import RequestTimeout
+from jobkeep_protocol.states import CheckpointState, JobStatus
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+
+_GOES_ON = {JobStatus.PENDING, JobStatus.RUNNING}
+
+
+@click.command("wait")
+@job_argument
+@click.option("--timeout", metavar="DURATION", help="Give up after this long: 30s, 5m, 2h.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, job_id: str, timeout: str | None, as_json: bool) -> int:
+    """Wait for a job to end; the exit status is the outcome.
+
+    0 completed; 1 it does not go on by itself: failed, cancelled or paused; 4 there is no such
+    job; 124 not within --timeout.
+    """
+    limit = parse_duration("--timeout", timeout) if timeout is not None else math.inf
+    with connect(ctx) as client:
+        state = _end_of(client, job_id, limit)
+    if as_json:
+        document({"job_id": job_id, "status": state.status, "error_message": state.error_message})
+    else:
+        why = f": {printable(state.error_message)}" if state.error_message else ""
+        message(f"job {printable(job_id)} is {state.status}{why}")
+    return 0 if state.status is JobStatus.COMPLETED else 1
+
+
+def _end_of(client: Client[CheckpointState], job_id: str, limit: float) -> CheckpointState:
+    """The state of the job once it does not go on. Raises JobNotFound and RequestTimeout."""
+    deadline = time.monotonic() + limit
+    pause = FIRST_PAUSE
+    while (state := load(client, job_id)).status in _GOES_ON:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise RequestTimeout(
+                f"job {job_id!r} is still {state.status} after {limit:g} s; "
+                "wait again, or look at it with `jobkeep show`"
+            )
+        time.sleep(min(pause, remaining))
+        pause = min(pause * 2, LONGEST_PAUSE)
+    return state
