@@ -1,0 +1,1 @@
+"""What every backend promises, tested against all of them."""

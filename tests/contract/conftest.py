@@ -1,0 +1,47 @@
+"""The three backends that the contract is tested against."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jobkeep_protocol.backend import StateBackend
+from jobkeep_protocol.states import CheckpointState
+from jobkeepd.store import readers, reads
+from tests.contract.implementations import IMPLEMENTATIONS
+from tests.support import new_debug_loop
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+async def backend(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[StateBackend[CheckpointState]]:
+    """One implementation, on an empty database."""
+    async with IMPLEMENTATIONS[request.param](tmp_path) as implementation:
+        yield implementation
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies that fill a page soon: after 10 rows, 4 kB or 5 jobs."""
+    monkeypatch.setattr(readers, "PAGE_ROWS", 10)
+    monkeypatch.setattr(readers, "PAGE_BYTES", 4_096)
+    monkeypatch.setattr(readers, "FIRST_ROWS", 3)
+    monkeypatch.setattr(reads, "JOBS_A_PAGE", 5)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The blocking client has no loop: it is tested against a daemon on one kind, not on both."""
+    redundant = [item for item in items if _is_redundant(item)]
+    config.hook.pytest_deselected(items=redundant)
+    items[:] = [item for item in items if item not in set(redundant)]
+
+
+def _is_redundant(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
+    return (
+        parameters.get("backend") == "client"
+        and parameters.get("_asyncio_loop_factory") is new_debug_loop
+    )

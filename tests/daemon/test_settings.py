@@ -1,0 +1,128 @@
+"""Settings: a flag, else a variable, else the file, else the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobkeep_protocol.errors import InvalidRequest
+from jobkeepd.settings import Settings, read_settings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration file."""
+    path = tmp_path / "jobkeepd.toml"
+    path.write_text('db = "/from/file.db"\nlog_level = "debug"\ndurability = "normal"\n')
+    return path
+
+
+def test_defaults_need_nothing() -> None:
+    assert read_settings([], {}) == Settings()
+    assert Settings() == Settings(
+        db="", socket="", durability="full", log_format="text", log_level="info"
+    )
+
+
+def test_flag_comes_before_variable_and_variable_before_file(config: Path) -> None:
+    settings = read_settings(
+        ["--config", str(config), "--db", "/from/flag.db"],
+        {"JOBKEEPD_DB": "/from/variable.db", "JOBKEEPD_LOG_LEVEL": "error", "OTHER": "x"},
+    )
+
+    assert settings == Settings(db="/from/flag.db", log_level="error", durability="normal")
+
+
+def test_file_may_be_named_by_a_variable_and_by_a_flag_before_it(
+    config: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('db = "/from/other.db"')
+    variable = {"JOBKEEPD_CONFIG": str(config)}
+
+    assert read_settings([], variable).db == "/from/file.db"
+    assert read_settings(["--config", str(other)], variable).db == "/from/other.db"
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "value"),
+    [
+        ("--db", "db", "/x.db"),
+        ("--socket", "socket", "/x.sock"),
+        ("--durability", "durability", "normal"),
+        ("--log-format", "log_format", "journal"),
+        ("--log-level", "log_level", "warning"),
+    ],
+)
+def test_each_setting_has_a_flag_a_variable_and_a_key(
+    tmp_path: Path, flag: str, name: str, value: str
+) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(f'{name} = "{value}"')
+
+    for found in (
+        read_settings([flag, value], {}),
+        read_settings([], {f"JOBKEEPD_{name.upper()}": value}),
+        read_settings(["--config", str(path)], {}),
+    ):
+        assert getattr(found, name) == value
+    assert name in Settings.__struct_fields__
+
+
+def test_every_setting_is_among_those_tested() -> None:
+    assert Settings.__struct_fields__ == ("db", "socket", "durability", "log_format", "log_level")
+
+
+def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('durability = "maybe"')
+
+    for arguments, environment, source in (
+        (["--durability", "maybe"], {}, "--durability"),
+        ([], {"JOBKEEPD_DURABILITY": "maybe"}, "JOBKEEPD_DURABILITY"),
+        (["--config", str(path)], {}, f"{path}: durability"),
+    ):
+        with pytest.raises(InvalidRequest, match="expected one of full, normal") as refused:
+            read_settings(arguments, environment)
+        assert str(refused.value).startswith(f"{source} is 'maybe'")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dbb = 1", "unknown key 'dbb'; expected db, socket, durability"),
+        ("db = 5", "db is 5"),
+        ("db = ", "cannot be read"),
+        ("[db]\nx = 1", r"db is \{'x': 1\}"),
+    ],
+)
+def test_file_that_is_not_allowed_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        read_settings(["--config", str(path)], {})
+    assert str(path) in str(refused.value)
+
+
+def test_socket_may_be_a_uri() -> None:
+    assert Settings(socket="unix:///run/x.sock").socket_path == Path("/run/x.sock")
+    assert Settings(socket="/run/x.sock").socket_path == Path("/run/x.sock")
+
+
+def test_default_places_are_those_of_a_service_then_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/x")
+    assert Settings().database == Path("/home/x/.local/state/jobkeep/state.db")
+    assert Settings().socket_path == Path("/run/jobkeep/jobkeep.sock")
+
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert Settings().database == Path("/state/jobkeep/state.db")
+    assert Settings().socket_path == Path("/run/user/7/jobkeep/jobkeep.sock")
+
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/jobkeep:/other")
+    assert Settings().database == Path("/var/lib/jobkeep/state.db")

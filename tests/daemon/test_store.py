@@ -1,0 +1,414 @@
+"""The store: group commit, requests applied once, and what a failing write does to others."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobkeep_protocol.errors import (
+    InvalidRequest,
+    JobkeepError,
+    JobNotFound,
+    LimitExceeded,
+    ProtocolError,
+    StorageError,
+)
+from jobkeep_protocol.messages import (
+    SLOTS,
+    Delete,
+    GetExecutionHistoryCount,
+    GetNextSheet,
+    Load,
+    MarkSheetStatus,
+    RecordExecution,
+    Request,
+    Save,
+    decode_reply,
+    open_envelope,
+)
+from jobkeep_protocol.states import CheckpointState, SheetStatus
+from jobkeepd.store import applied as applied_module
+from jobkeepd.store import writer as writer_module
+from jobkeepd.store.applied import AppliedRequests, RequestKey
+from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
+from jobkeepd.store.schema import SCHEMA
+from jobkeepd.store.store import Store
+from jobkeepd.store.transaction import Transaction
+from jobkeepd.store.writes import WRITES
+
+NO_KEY = RequestKey(b"", 1)
+CLIENT = b"a client"
+RECORD = RecordExecution("job", 1, 1)
+DELETE = Delete("job")
+
+
+def save(job_id: str = "job") -> Save:
+    """A request to make a job."""
+    return Save(CheckpointState(job_id=job_id, total_sheets=3), [])
+
+
+class OpenStore:
+    """A store, and the requests that were made to it."""
+
+    def __init__(self, database: Path) -> None:
+        self.store = Store(database, "full", lambda _: None)
+
+    def submit(self, request: Request[Any], key: RequestKey = NO_KEY) -> asyncio.Future[Any]:
+        """Hand in a write; the future has the body of its reply, or its error."""
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.store.submit(request, key, None, answered.set_result)
+        return answered
+
+    async def write(self, request: Request[Any], key: RequestKey = NO_KEY) -> Any:
+        """Apply a write; gives its reply or raises its error."""
+        outcome = await self.submit(request, key)
+        if isinstance(outcome, JobkeepError):
+            raise outcome
+        return decode_reply(type(request), open_envelope(outcome)[1])
+
+    async def count(self) -> int:
+        """How many attempts of the job are kept."""
+        count: int = await self.store.read(GetExecutionHistoryCount("job"))
+        return count
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Where the database is."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+async def opened(database: Path) -> AsyncIterator[OpenStore]:
+    """A store with one job."""
+    opened = OpenStore(database)
+    await opened.write(save())
+    yield opened
+    await opened.store.close()
+
+
+# -- group commit -------------------------------------------------------------------------------
+
+
+async def test_writes_that_arrive_during_a_commit_share_the_next(opened: OpenStore) -> None:
+    commits, writes = opened.store.commits, opened.store.writes
+
+    await asyncio.gather(*(opened.submit(RECORD) for _ in range(100)))
+
+    assert opened.store.writes - writes == 100
+    assert opened.store.commits - commits == 2  # the first alone, then all that came meanwhile
+    assert await opened.count() == 100
+
+
+async def test_replies_come_after_the_commit_that_holds_them(opened: OpenStore) -> None:
+    events: list[str] = []
+    opened.store._writer._connection.set_trace_callback(lambda sql: events.append(sql.split()[0]))
+
+    answers = [opened.submit(RECORD) for _ in range(3)]
+    for answer in answers:
+        answer.add_done_callback(lambda _: events.append("reply"))
+    await asyncio.gather(*answers)
+
+    assert events.count("reply") == 3
+    assert events.index("reply") > events.index("COMMIT")
+    assert events[-2:] == ["reply", "reply"]
+    assert "reply" not in events[: len(events) - events[::-1].index("COMMIT") - 2]
+
+
+async def test_read_after_an_acknowledged_write_sees_it(opened: OpenStore) -> None:
+    for number in range(1, 30):
+        await opened.write(RECORD)
+        assert await opened.count() == number
+
+
+async def test_ids_of_one_transaction_are_in_the_order_of_the_requests(opened: OpenStore) -> None:
+    answers = await asyncio.gather(*(opened.submit(RECORD) for _ in range(20)))
+    ids = [decode_reply(RecordExecution, open_envelope(answer)[1]) for answer in answers]
+    assert ids == list(range(1, 21))
+
+
+def _refuse_after_a_change(tx: Transaction, request: Delete) -> bool:
+    tx.remove_job(request.job_id)
+    raise InvalidRequest("not today")
+
+
+def _break_a_constraint(tx: Transaction, request: Delete) -> bool:
+    tx.remove_job(request.job_id)
+    tx.run("INSERT INTO sheets (job_id, sheet_num) VALUES ('nobody', 1)")
+    return True
+
+
+def _be_defective(tx: Transaction, request: Delete) -> bool:
+    tx.remove_job(request.job_id)
+    raise KeyError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("fail", "error", "words"),
+    [
+        (_refuse_after_a_change, InvalidRequest, "not today"),
+        (_break_a_constraint, StorageError, "Delete was refused, and nothing was written: FOREIGN"),
+        (_be_defective, JobkeepError, "a defect of jobkeepd in Delete .*KeyError"),
+    ],
+)
+async def test_write_that_fails_does_so_alone(
+    opened: OpenStore,
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[Transaction, Delete], bool],
+    error: type[JobkeepError],
+    words: str,
+) -> None:
+    monkeypatch.setitem(WRITES, Delete, fail)
+
+    await asyncio.gather(
+        *(opened.submit(RECORD) for _ in range(5)),
+        failing := opened.submit(DELETE),
+        *(opened.submit(RECORD) for _ in range(5)),
+        late := opened.submit(save("late")),
+    )
+
+    with pytest.raises(error, match=words):
+        raise failing.result()
+    assert isinstance(late.result(), bytes)
+    assert await opened.count() == 10
+    assert (await opened.store.read(Load("late"))) is not None
+    assert await opened.write(RECORD) == 11
+
+
+async def test_write_that_changed_nothing_costs_its_neighbours_nothing(opened: OpenStore) -> None:
+    commits = opened.store.commits
+
+    first = opened.submit(RECORD)
+    refused = opened.submit(MarkSheetStatus("unknown", 1, SheetStatus.READY))
+    last = opened.submit(RECORD)
+    await asyncio.gather(first, refused, last)
+
+    assert isinstance(refused.result(), JobNotFound)
+    assert opened.store.commits - commits == 2
+    assert await opened.count() == 2
+
+
+async def test_queue_that_is_full_is_said_to_be_so(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_QUEUED", 3)
+    taken = [opened.submit(RECORD) for _ in range(4)]  # one under way, three in the queue
+
+    with pytest.raises(LimitExceeded, match="3 writes are waiting for the disk") as refused:
+        opened.submit(RECORD)
+
+    assert refused.value.data == {"limit": "queued_writes", "maximum": 3}
+    await asyncio.gather(*taken)
+    assert await opened.write(RECORD) == 5
+
+
+async def test_close_finishes_what_was_submitted(database: Path) -> None:
+    opened = OpenStore(database)
+    answers = [opened.submit(save()), *(opened.submit(RECORD) for _ in range(20))]
+
+    await opened.store.close()
+
+    assert all(answer.done() for answer in answers)
+    opened = OpenStore(database)
+    assert await opened.count() == 20
+    await opened.store.close()
+
+
+# -- requests that come again -------------------------------------------------------------------
+
+
+async def test_request_with_the_same_key_is_applied_once(opened: OpenStore) -> None:
+    key = RequestKey(CLIENT, 5)
+
+    first = await opened.submit(RECORD, key)
+    again = await opened.submit(RECORD, key)
+
+    assert first == again
+    assert await opened.count() == 1
+
+
+async def test_request_with_the_same_key_is_applied_once_in_one_transaction(
+    opened: OpenStore,
+) -> None:
+    key = RequestKey(CLIENT, 5)
+    answers = await asyncio.gather(*(opened.submit(RECORD, key) for _ in range(9)))
+    assert len(set(answers)) == 1
+    assert await opened.count() == 1
+
+
+async def test_request_with_the_same_key_is_applied_once_over_a_restart(database: Path) -> None:
+    opened = OpenStore(database)
+    await opened.write(save(), RequestKey(CLIENT, 4))
+    first = await opened.submit(RECORD, RequestKey(CLIENT, 5))
+    await opened.store.close()
+
+    opened = OpenStore(database)
+    again = await opened.submit(RECORD, RequestKey(CLIENT, 5))
+
+    assert first == again
+    assert await opened.count() == 1
+    await opened.store.close()
+
+
+async def test_older_request_of_the_same_slot_is_refused(opened: OpenStore) -> None:
+    await opened.write(RECORD, RequestKey(CLIENT, 5 + SLOTS))
+
+    with pytest.raises(ProtocolError, match=f"request 5 comes after request {5 + SLOTS}"):
+        await opened.write(RECORD, RequestKey(CLIENT, 5))
+
+    assert await opened.count() == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [RequestKey(CLIENT, 5 + SLOTS), RequestKey(CLIENT, 4), RequestKey(b"another", 5)],
+    ids=["later in the slot", "another slot", "another client"],
+)
+async def test_other_keys_are_other_requests(opened: OpenStore, key: RequestKey) -> None:
+    await opened.write(RECORD, RequestKey(CLIENT, 5))
+    await opened.write(RECORD, key)
+    assert await opened.count() == 2
+
+
+async def test_client_without_an_id_is_never_taken_for_another(opened: OpenStore) -> None:
+    await opened.write(RECORD, RequestKey(b"", 5))
+    await opened.write(RECORD, RequestKey(b"", 5))
+    assert await opened.count() == 2
+
+
+async def test_request_that_was_refused_may_succeed_when_it_comes_again(
+    opened: OpenStore,
+) -> None:
+    key, mark = RequestKey(CLIENT, 5), MarkSheetStatus("late", 1, SheetStatus.READY)
+    with pytest.raises(JobNotFound):
+        await opened.write(mark, key)
+    await opened.write(save("late"))
+
+    assert await opened.write(mark, key) is None
+
+
+async def test_request_beside_a_failing_one_is_applied_once(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WRITES, Delete, _refuse_after_a_change)
+    keys = [RequestKey(CLIENT, number) for number in range(5, 9)]
+
+    first = asyncio.gather(*(opened.submit(RECORD, key) for key in keys))
+    opened.submit(DELETE)
+    before = await first
+    again = await asyncio.gather(*(opened.submit(RECORD, key) for key in keys))
+
+    assert before == again
+    assert await opened.count() == 4
+
+
+@pytest.fixture
+def connection() -> sqlite3.Connection:
+    """A database in memory, with the tables."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(SCHEMA)
+    return connection
+
+
+def _apply(applied: AppliedRequests, key: RequestKey, reply: bytes) -> None:
+    applied.add(key, reply)
+    applied.store()
+    applied.committed()
+
+
+def test_replies_are_kept_on_disk_beyond_those_in_memory(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applied_module, "KEPT_CLIENTS", 2)
+    applied = AppliedRequests(connection)
+    keys = [RequestKey(bytes([number]), 1) for number in range(5)]
+    for key in keys:
+        _apply(applied, key, key.client_id * 3)
+
+    assert len(applied._clients) == 2
+    assert [applied.reply_to(key) for key in keys] == [key.client_id * 3 for key in keys]
+    connection.close()
+
+
+def test_what_is_rolled_back_was_not_applied(connection: sqlite3.Connection) -> None:
+    applied = AppliedRequests(connection)
+    _apply(applied, RequestKey(CLIENT, 1), b"kept")
+    connection.execute("BEGIN")
+    applied.add(RequestKey(CLIENT, 2), b"lost")
+    applied.store()
+    connection.execute("ROLLBACK")
+    applied.rolled_back()
+
+    assert applied.reply_to(RequestKey(CLIENT, 1)) == b"kept"
+    assert applied.reply_to(RequestKey(CLIENT, 2)) is None
+    connection.close()
+
+
+def test_replies_that_nobody_will_ask_for_expire(connection: sqlite3.Connection) -> None:
+    applied = AppliedRequests(connection)
+    for number in (1, 2):
+        _apply(applied, RequestKey(bytes([number]), 1), b"reply")
+    connection.execute(
+        "UPDATE applied_requests SET applied_at = '2020' WHERE client_id = ?", (bytes([1]),)
+    )
+
+    applied.expire()
+
+    left = AppliedRequests(connection)
+    assert left.reply_to(RequestKey(bytes([1]), 1)) is None
+    assert left.reply_to(RequestKey(bytes([2]), 1)) == b"reply"
+    connection.close()
+
+
+# -- opening ------------------------------------------------------------------------------------
+
+
+async def test_second_store_on_a_database_is_refused(opened: OpenStore, database: Path) -> None:
+    with pytest.raises(DatabaseInUse, match=r"in use by process \d+"):
+        Store(database, "full", lambda _: None)
+    assert await opened.write(RECORD) == 1
+
+
+async def test_lock_is_given_back_by_close_and_by_a_failed_opening(database: Path) -> None:
+    database.write_bytes(b"garbage" * 1000)
+    with pytest.raises(StorageError):
+        Store(database, "full", lambda _: None)
+    database.unlink()
+
+    await OpenStore(database).store.close()
+
+    lock = DatabaseLock(database)
+    lock.release()
+    lock.release()
+
+
+@pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
+async def test_connection_has_the_settings_it_needs(
+    database: Path, durability: Any, level: int
+) -> None:
+    store = Store(database, durability, lambda _: None)
+    pragma = store._writer._connection.execute
+    found = {
+        name: pragma(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
+    }
+    await store.close()
+
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": level,
+        "foreign_keys": 1,
+        "wal_autocheckpoint": 0,
+    }
+
+
+async def test_readers_cannot_write(opened: OpenStore) -> None:
+    assert await opened.store.read(GetNextSheet("job")) == 1
+    async with opened.store._readers.connection() as connection:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await connection.execute("DELETE FROM jobs")

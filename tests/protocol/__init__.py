@@ -1,0 +1,1 @@
+"""The protocol: states, values, messages and frames, tested by feeding bytes."""

@@ -1,0 +1,199 @@
+"""One example of every message of protocol version 1, with each field set.
+
+The bytes of these are kept in `golden_v1.json` and never change.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from jobkeep_protocol import messages as m
+from jobkeep_protocol.errors import ERRORS_BY_CODE, JobkeepError
+from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+
+CREATED = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
+UPDATED = datetime(2026, 3, 1, 12, 31, 0, 1, tzinfo=UTC)
+FREE_FORM = {"text": "né", "number": 1.5, "whole": -3, "yes": True, "no": None, "list": [[], {}]}
+
+
+def full_sheet() -> SheetState:
+    """A sheet with a value of its own in every field."""
+    return SheetState(
+        sheet_num=2,
+        status=SheetStatus.FAILED,
+        started_at=CREATED,
+        completed_at=UPDATED,
+        attempt_count=3,
+        exit_code=-11,
+        exit_signal=11,
+        exit_reason="signal",
+        execution_duration_seconds=12.25,
+        error_message="it broke",
+        error_category="crash",
+        error_code="E42",
+        validation_passed=False,
+        validation_details=[{"rule": "r1", "passed": False}],
+        completion_attempts=4,
+        passed_validations=["a"],
+        failed_validations=["b", "c"],
+        last_pass_percentage=33.5,
+        execution_mode="retry",
+        outcome_data=FREE_FORM,
+        confidence_score=0.75,
+        learned_patterns=["p"],
+        similar_outcomes_count=5,
+        success_without_retry=True,
+        outcome_category="flaky",
+        model="m-1",
+        input_tokens=1000,
+        output_tokens=200,
+        estimated_cost=0.125,
+        extra={"agent": {"name": "x"}},
+    )
+
+
+def full_job(sheets: dict[int, SheetState] | None = None) -> CheckpointState:
+    """A job with a value of its own in every field, `sheets` as given."""
+    return CheckpointState(
+        job_id="job/1 ✓",
+        job_name="A job",
+        description="what it does",
+        config_hash="abc",
+        config_snapshot=FREE_FORM,
+        config_path="/etc/job.yaml",
+        created_at=CREATED,
+        updated_at=UPDATED,
+        started_at=CREATED,
+        completed_at=UPDATED,
+        total_sheets=7,
+        last_completed_sheet=1,
+        current_sheet=2,
+        status=JobStatus.PAUSED_AT_CHAIN,
+        sheets=sheets or {},
+        pid=4242,
+        error_message="stopped",
+        total_retry_count=6,
+        rate_limit_waits=8,
+        revision=9,
+        extra={"owner": ["me"]},
+    )
+
+
+REQUESTS: dict[str, m.Request[Any]] = {
+    "hello": m.Hello(1, "a client", "0.1.0", bytes(range(16)), 1024),
+    "hello, defaults": m.Hello(1, "a client", "0.1.0"),
+    "status": m.Status(),
+    "load": m.Load("job", 5),
+    "load, defaults": m.Load("job"),
+    "save": m.Save(full_job(), [full_sheet()], base=17, removed=[3, 4], if_revision=9),
+    "save, defaults": m.Save(
+        CheckpointState(job_id="job", total_sheets=1, created_at=CREATED, updated_at=UPDATED), []
+    ),
+    "delete": m.Delete("job"),
+    "list_jobs": m.ListJobs(12),
+    "query_jobs": m.QueryJobs(JobStatus.FAILED, CREATED, 10, "job", "2026-03-01T00:00:00+00:00"),
+    "query_jobs, defaults": m.QueryJobs(),
+    "get_job_statistics": m.GetJobStatistics("job"),
+    "get_next_sheet": m.GetNextSheet("job"),
+    "mark_sheet_status": m.MarkSheetStatus("job", 2, SheetStatus.RETRY_SCHEDULED, "later"),
+    "save_sheet": m.SaveSheet("job", full_sheet()),
+    "save_sheet, defaults": m.SaveSheet("job", SheetState(sheet_num=1)),
+    "claim_next_sheet": m.ClaimNextSheet("job", 3),
+    "record_execution": m.RecordExecution("job", 2, 1, "do it", "done\n", 0, 1.5),
+    "record_execution, defaults": m.RecordExecution("job", 2, 1),
+    "get_execution_history": m.GetExecutionHistory("job", 2, 10, 99),
+    "get_execution_history, defaults": m.GetExecutionHistory("job"),
+    "get_execution_history_count": m.GetExecutionHistoryCount("job", 2),
+}
+
+REPLIES: dict[str, tuple[type[m.Request[Any]], Any]] = {
+    "hello": (m.Hello, m.Welcome(1, "jobkeepd", "0.1.0", 1, 33554432, 64)),
+    "status": (
+        m.Status,
+        m.DaemonStatus(
+            pid=1,
+            version="0.1.0",
+            uptime_seconds=1.5,
+            socket="/s",
+            database="/d",
+            database_bytes=2,
+            wal_bytes=3,
+            durability="full",
+            schema_version=5,
+            clients=4,
+            jobs={"running": 5},
+            writes=6,
+            commits=7,
+        ),
+    ),
+    "load": (m.Load, m.Loaded(full_job(), [full_sheet()], 17, more=True)),
+    "load, further page": (m.Load, m.Loaded(None, [], 17)),
+    "load, unknown job": (m.Load, None),
+    "save": (m.Save, m.Saved(10, UPDATED, 18)),
+    "save, base is outdated": (m.Save, None),
+    "delete": (m.Delete, True),
+    "list_jobs": (m.ListJobs, m.StatesPage([m.Loaded(full_job(), [], 17)], 17)),
+    "list_jobs, last page": (m.ListJobs, m.StatesPage([])),
+    "query_jobs": (
+        m.QueryJobs,
+        m.JobsPage(
+            [
+                {
+                    "id": "job",
+                    "name": "A job",
+                    "status": "failed",
+                    "total_sheets": 7,
+                    "last_completed_sheet": 1,
+                    "created_at": "2026-03-01T12:30:45.123456+00:00",
+                    "updated_at": "2026-03-01T12:31:00.000001+00:00",
+                    "completed_at": None,
+                    "error_message": "stopped",
+                }
+            ],
+            more=True,
+        ),
+    ),
+    "get_job_statistics": (
+        m.GetJobStatistics,
+        {
+            "total_sheets": 7,
+            "completed_sheets": 1,
+            "success_rate": 12.5,
+            "total_retries": 6,
+            "total_executions": 3,
+            "successful_executions": 2,
+            "avg_duration_seconds": 1.5,
+        },
+    ),
+    "get_job_statistics, unknown job": (m.GetJobStatistics, None),
+    "get_next_sheet": (m.GetNextSheet, 2),
+    "mark_sheet_status": (m.MarkSheetStatus, None),
+    "save_sheet": (m.SaveSheet, 11),
+    "claim_next_sheet": (m.ClaimNextSheet, 3),
+    "record_execution": (m.RecordExecution, 123456),
+    "get_execution_history": (
+        m.GetExecutionHistory,
+        m.HistoryPage(
+            [
+                {
+                    "id": 98,
+                    "job_id": "job",
+                    "sheet_num": 2,
+                    "attempt_num": 1,
+                    "prompt": "do it",
+                    "output": None,
+                    "exit_code": 0,
+                    "duration_seconds": 1.5,
+                    "executed_at": "2026-03-01T12:31:00.000001+00:00",
+                }
+            ]
+        ),
+    ),
+    "get_execution_history_count": (m.GetExecutionHistoryCount, 3),
+}
+
+ERRORS: dict[str, JobkeepError] = {
+    code: kind(f"about {code}", {"field": "limit", "maximum": 5})
+    for code, kind in ERRORS_BY_CODE.items()
+}

@@ -1,0 +1,132 @@
+"""A save sends what changed since the job was last seen, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobkeep_protocol.changes import SeenJob, SeenJobs, changed, encode_sheets, whole
+from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.messages import Save, decode_request, encode_request, open_envelope
+from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
+
+
+def job(*numbers: int) -> CheckpointState:
+    """A job with these sheets."""
+    return CheckpointState(
+        job_id="job",
+        total_sheets=9,
+        sheets={number: SheetState(sheet_num=number) for number in numbers},
+    )
+
+
+def received(request: Save) -> Save:
+    """The request as the daemon reads it."""
+    _, message = open_envelope(encode_request(1, request))
+    decoded = decode_request(message)
+    assert isinstance(decoded, Save)
+    return decoded
+
+
+# -- what is remembered -------------------------------------------------------------------------
+
+
+def test_job_is_remembered_as_it_was_last_seen() -> None:
+    seen = SeenJobs()
+    seen.put("job", 1, {1: b"x"})
+    seen.put("job", 2, {1: b"y"})
+
+    assert seen.get("job") == SeenJob(2, {1: b"y"})
+    assert seen.get("other") is None
+
+
+def test_job_seen_longest_ago_is_forgotten_first() -> None:
+    seen = SeenJobs(capacity=2)
+    for job_id in ("a", "b", "a", "c"):
+        seen.put(job_id, 1, {})
+
+    assert [seen.get(job_id) is not None for job_id in ("a", "b", "c")] == [True, False, True]
+
+
+def test_capacity_of_zero_remembers_nothing() -> None:
+    seen = SeenJobs(capacity=0)
+    seen.put("job", 1, {})
+    assert seen.get("job") is None
+
+
+def test_everything_can_be_forgotten() -> None:
+    seen = SeenJobs()
+    seen.put("job", 1, {})
+    seen.clear()
+    assert seen.get("job") is None
+
+
+# -- what is sent -------------------------------------------------------------------------------
+
+
+def test_whole_state_is_sent_without_a_base() -> None:
+    state = job(1, 2)
+
+    request = received(whole(state, encode_sheets(state), if_revision=3))
+
+    assert (request.base, request.removed, request.if_revision) == (None, [], 3)
+    assert request.state == msgspec.structs.replace(state, sheets={})
+    assert request.sheets == [state.sheets[1], state.sheets[2]]
+
+
+def test_change_is_the_sheets_that_differ_and_those_that_are_gone() -> None:
+    state = job(1, 2, 3)
+    seen = SeenJob(17, encode_sheets(state))
+    state.sheets[2].extra["note"] = "changed in place"
+    state.sheets[4] = SheetState(sheet_num=4, status=SheetStatus.READY)
+    del state.sheets[1]
+
+    request = received(changed(state, encode_sheets(state), seen, if_revision=None))
+
+    assert (request.base, request.removed, request.if_revision) == (17, [1], None)
+    assert request.sheets == [state.sheets[2], state.sheets[4]]
+
+
+def test_no_change_sends_no_sheets() -> None:
+    state = job(1, 2)
+    seen = SeenJob(17, encode_sheets(state))
+
+    request = changed(state, encode_sheets(state), seen, if_revision=None)
+
+    assert (request.sheets, request.removed) == ([], [])
+
+
+def test_state_that_is_sent_keeps_its_sheets() -> None:
+    state = job(1)
+    whole(state, encode_sheets(state), if_revision=None)
+    assert state.sheets.keys() == {1}
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("confidence_score", 1.5, r"sheets\[1\]\.confidence_score is 1\.5; expected a number"),
+        ("extra", {"x": {1}}, r"sheets\[1\]\.extra\['x'\] is \{1\}; expected a JSON value"),
+        ("sheet_num", 2, r"sheets\[1\]\.sheet_num is 2; expected 1, its key"),
+    ],
+)
+def test_sheet_that_is_not_allowed_is_named(field: str, value: Any, words: str) -> None:
+    state = job(1)
+    setattr(state.sheets[1], field, value)
+
+    with pytest.raises(InvalidRequest, match=words):
+        encode_sheets(state)
+
+
+def test_sheet_of_another_type_is_refused() -> None:
+    sheets: dict[int, Any] = {1: {"sheet_num": 1}}
+    state = job()
+    state.sheets = sheets
+
+    with pytest.raises(InvalidRequest, match=r"sheets\[1\] is \{'sheet_num': 1\}; expected a She"):
+        encode_sheets(state)
