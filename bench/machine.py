@@ -1,0 +1,64 @@
+"""What the figures of a run were taken on.
+
+What lives here: the description that goes with every result. What may not: measuring.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+from importlib.metadata import version
+from pathlib import Path
+
+from msgspec import Struct
+
+PACKAGES = ("jobkeep", "msgspec", "uvloop", "aiosqlite")
+
+
+class Machine(Struct, frozen=True):
+    """A machine and what runs on it. `load` is the load average before the run."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    file_system: str
+    load: float
+    python: str
+    sqlite: str
+    packages: dict[str, str]
+
+
+def describe(directory: Path) -> Machine:
+    """This machine, with the file system that `directory` is on."""
+    return Machine(
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+        file_system=_file_system(directory.resolve()),
+        load=os.getloadavg()[0],
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        sqlite=sqlite3.sqlite_version,
+        packages={name: version(name) for name in PACKAGES},
+    )
+
+
+def _cpu_model() -> str:
+    """The first `model name` of /proc/cpuinfo, which not every architecture has."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _file_system(directory: Path) -> str:
+    """The type of the mount that holds `directory`: the one with the longest path (proc(5))."""
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, mounted, found, *_ = line.split()
+        if directory.is_relative_to(mounted) and len(mounted) >= len(best):
+            best, kind = mounted, found
+    return kind
