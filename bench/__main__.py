@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
         default=[1, 8, 16],
         help="numbers of worker processes (1 8 16)",
     )
-    parser.add_argument("--sheets", type=_positive, default=100, help="sheets of each job (100)")
+    parser.add_argument("--sheets", type=_positive, default=50, help="sheets of each job (50)")
     return parser.parse_args()
 
 

@@ -9,6 +9,7 @@ is measured; when anything is not as it should be, the exit status is not 0.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -44,6 +45,8 @@ class NotAsTold(Exception):
 def main() -> int:
     """Run the demo; gives the exit status."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
+    assert isinstance(sys.stdout, io.TextIOWrapper), "nobody has replaced it"
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what the commands say, in a log too
     try:
         with (
             tempfile.TemporaryDirectory(prefix="jobkeep-demo-") as directory,
@@ -217,9 +220,8 @@ def _offer(command: list[str]) -> None:
     print("\n== Three commands to try next\n")
     for offer in offers:
         print(shlex.join(offer))
-    sys.stdout.flush()
     if sys.stdin.isatty() and sys.stdout.isatty():
-        print("\nThe daemon runs until Ctrl-C.", flush=True)
+        print("\nThe daemon runs until Ctrl-C.")
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
         print("\nThe daemon is stopped, and its directory removed.")
@@ -230,7 +232,7 @@ def _offer(command: list[str]) -> None:
 
 
 def _run(command: list[str], title: str) -> None:
-    print(title, flush=True)
+    print(title)
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise NotAsTold(f"`{shlex.join(command)}` ended with {status}")

@@ -124,9 +124,9 @@ CREATE TABLE execution_history (
 );
 """
 # S608: put together from the names of columns, which are constants; values are bound.
-_SELECT_JOB = f"SELECT {', '.join(JOBS.columns)} FROM jobs WHERE id = ?"  # noqa: S608
-_SELECT_SHEETS = f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ?"  # noqa: S608
-_REPLACE_JOB = f"REPLACE INTO jobs VALUES (?{', ?' * (len(JOBS.columns) - 1)})"  # noqa: S608
-_REPLACE_SHEET = f"REPLACE INTO sheets VALUES (?{', ?' * len(SHEETS.columns)})"  # noqa: S608
+_SELECT_JOB = f"SELECT {', '.join(JOBS.columns)} FROM jobs WHERE id = ?"
+_SELECT_SHEETS = f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ?"
+_REPLACE_JOB = f"REPLACE INTO jobs VALUES (?{', ?' * (len(JOBS.columns) - 1)})"
+_REPLACE_SHEET = f"REPLACE INTO sheets VALUES (?{', ?' * len(SHEETS.columns)})"
 
 SYSTEM = System("plain", serve)

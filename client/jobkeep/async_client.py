@@ -89,8 +89,7 @@ class AsyncClient(StateBackend[StateT]):
         self._link: _Link | None = None
 
     async def __aenter__(self) -> AsyncClient[StateT]:
-        async with asyncio.timeout(self.timeout):
-            await self._usable_link().connect()
+        await self._usable_link().connect()
         return self
 
     async def __aexit__(

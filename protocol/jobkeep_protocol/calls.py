@@ -14,7 +14,13 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
-from jobkeep_protocol.changes import SeenJobs, changed, encode_sheets, whole
+from jobkeep_protocol.changes import (
+    SeenJobs,
+    changed,
+    encode_received,
+    encode_sheets,
+    whole,
+)
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
@@ -81,7 +87,7 @@ def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | No
         state = yield from _with_further_pages(page)
         if state is not None:
             if seen is not None:
-                seen.put(job_id, page.sequence, encode_sheets(state))
+                seen.put(job_id, page.sequence, encode_received(state))
             return state
 
 
@@ -102,8 +108,8 @@ def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:
 
 def save(state: CheckpointState, seen: SeenJobs, if_revision: int | None = None) -> Call[Saved]:
     """`StateBackend.save`: what changed since `seen`, or all of it when the daemon moved on."""
-    sheets = encode_sheets(state)
     before = seen.get(state.job_id)
+    sheets = encode_sheets(state, before)
     saved: Saved | None = None
     if before is not None:
         saved = yield from ask(changed(state, sheets, before, if_revision))

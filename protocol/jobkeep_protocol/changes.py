@@ -58,25 +58,39 @@ class SeenJobs:
         self._jobs.clear()
 
 
-def encode_sheets(state: CheckpointState) -> EncodedSheets:
+def encode_received(state: CheckpointState) -> EncodedSheets:
+    """Each sheet of a state that was just decoded, and so has been checked."""
+    return {number: _encoder.encode(sheet) for number, sheet in state.sheets.items()}
+
+
+def encode_sheets(state: CheckpointState, seen: SeenJob | None = None) -> EncodedSheets:
     """Each sheet as it goes over the wire.
 
-    Raises InvalidRequest, naming the sheet and the field, for what is not allowed.
+    What is encoded as it was seen before has been checked before. Raises InvalidRequest, naming
+    the sheet and the field, for what is not allowed.
     """
+    known = seen.sheets if seen is not None else {}
     encoded: EncodedSheets = {}
     for number, sheet in state.sheets.items():
-        if not isinstance(sheet, SheetState):
-            raise refused(f"sheets[{number!r}]", sheet, "a SheetState")
         try:
-            sheet.check()
-            encoded[number] = _encoder.encode(sheet)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"sheets[{number!r}].{error}", error.data) from error
+            one = _encoder.encode(sheet)
         except UNENCODABLE as error:
             raise explain_unencodable(error, sheet, f"sheets[{number!r}]") from error
-        if number != sheet.sheet_num:
-            raise refused(f"sheets[{number!r}].sheet_num", sheet.sheet_num, f"{number}, its key")
+        encoded[number] = one if known.get(number) == one else _encode_checked(number, sheet)
     return encoded
+
+
+def _encode_checked(number: int, sheet: SheetState) -> bytes:
+    name = f"sheets[{number!r}]"
+    if type(sheet) is not SheetState:
+        raise refused(name, sheet, "a SheetState")
+    if number != sheet.sheet_num:
+        raise refused(f"{name}.sheet_num", sheet.sheet_num, f"{number}, its key")
+    try:
+        sheet.check()
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{name}.{error}", error.data) from error
+    return _encoder.encode(sheet)  # again: the check turns times into UTC
 
 
 def whole(state: CheckpointState, sheets: EncodedSheets, if_revision: int | None) -> Save:

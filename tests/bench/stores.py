@@ -10,7 +10,6 @@ from pathlib import Path
 from bench.systems import plain
 from bench.trial import System
 from bench.workload import Connect
-
 from jobkeep_protocol.states import CheckpointState
 
 

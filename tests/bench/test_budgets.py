@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+
 from bench import costs, report
 from bench.budgets import BUDGETS, Budget, Round, judge, seconds, throughput
 from bench.machine import describe

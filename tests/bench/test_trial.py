@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bench.systems import SYSTEMS
 from bench.trial import System, run_trial, summary
 from bench.workload import ATTEMPTS, OUTPUT_CHARACTERS, Timings
-
 from tests.bench import stores
 
 WORKERS, SHEETS = 2, 3

@@ -238,7 +238,7 @@ def test_a_job_that_is_cancelled_meanwhile_stays_so(
     open_gate(jobkeep)
     finished = jobkeep.end_of(runner)
     assert finished.status == 1
-    assert "job job was cancelled with 4 of 6 items to do" in finished.err
+    assert "job job was set to cancelled by another program, with 4 of 6 items" in finished.err
     assert load(client).status is JobStatus.CANCELLED
     assert ended(jobkeep) == ["a", "b"]
 
@@ -258,6 +258,20 @@ def test_a_sheet_that_no_run_has_made_ends_the_run(
     assert jobkeep(*LINE).status == 0
 
 
+def test_a_sheet_that_is_taken_away_ends_the_run(
+    jobkeep: JobkeepCommand, client: Client[CheckpointState]
+) -> None:
+    runner = begin(jobkeep)
+    state = load(client)
+    del state.sheets[6]
+    state.total_sheets = 5
+    client.save(state, if_revision=state.revision)
+    open_gate(jobkeep)
+    finished = jobkeep.end_of(runner)
+    assert finished.status == 1
+    assert "another program has changed job 'job': sheet 6 is gone" in finished.err
+
+
 def test_nobody_needs_to_read_what_a_run_says(
     jobkeep: JobkeepCommand, client: Client[CheckpointState]
 ) -> None:
@@ -275,9 +289,10 @@ def test_without_a_daemon_a_third_signal_ends_the_runner_and_the_job_can_be_resu
 ) -> None:
     runner = begin(jobkeep)
     processes = processes_of(runner)
+    commands = [command for worker in workers_of(runner) for command in worker.children()]
     daemon.kill()
     runner.send_signal(signal.SIGINT)
-    wait_for_deaths([one for one in processes if one.name() in {"sh", "sleep"}])
+    wait_for_deaths(commands)
     runner.send_signal(signal.SIGINT)
     wait_for_deaths(processes)
     runner.send_signal(signal.SIGINT)

@@ -220,7 +220,7 @@ def test_what_cannot_be_encoded_takes_no_slot() -> None:
     pipeline = Pipeline()
     sheet = SheetState(sheet_num=1, error_message="\ud800")
 
-    with pytest.raises(InvalidRequest, match="cannot be encoded"):
+    with pytest.raises(InvalidRequest, match=r"error_message is .*encoded as UTF-8"):
         pipeline.start(Save(CheckpointState(job_id="a", total_sheets=1), [sheet]))
 
     assert pipeline.free_slots == SLOTS

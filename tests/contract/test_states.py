@@ -305,8 +305,7 @@ async def test_states_are_not_shared_with_the_backend(backend: Backend) -> None:
 
 async def test_saves_of_different_jobs_at_once_do_not_mix(backend: Backend) -> None:
     states = [
-        new_job(f"job {n}", sheets={1: SheetState(sheet_num=1, attempt_count=n)})
-        for n in range(40)
+        new_job(f"job {n}", sheets={1: SheetState(sheet_num=1, attempt_count=n)}) for n in range(40)
     ]
 
     await asyncio.gather(*map(backend.save, states))

@@ -222,9 +222,7 @@ def test_clients_at_once_get_sheets_of_their_own_and_lose_nothing(
         assert wire.ask(GetExecutionHistoryCount("job")) == 64
 
 
-def test_idle_connections_by_the_dozen_hurt_nobody(
-    daemon: DaemonProcess, neighbour: Wire
-) -> None:
+def test_idle_connections_by_the_dozen_hurt_nobody(daemon: DaemonProcess, neighbour: Wire) -> None:
     idle = [Wire(daemon.socket) for _ in range(60)]
     assert neighbour.ask(Status()).clients == 61
     for wire in idle:

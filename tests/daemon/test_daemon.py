@@ -295,9 +295,7 @@ def test_version_is_told() -> None:
         (("--config", "/nowhere/x.toml"), "the configuration /nowhere/x.toml cannot be read"),
     ],
 )
-def test_wrong_arguments_are_status_2_and_one_line(
-    arguments: tuple[str, ...], words: str
-) -> None:
+def test_wrong_arguments_are_status_2_and_one_line(arguments: tuple[str, ...], words: str) -> None:
     result = run(*arguments)
 
     assert result.returncode == 2

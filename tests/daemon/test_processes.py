@@ -131,9 +131,7 @@ async def test_resumed_process_that_lives_is_watched(watcher: Watcher) -> None:
 
 
 @pytest.mark.parametrize("change", ["start", "boot", "pid"])
-async def test_resumed_name_of_another_process_is_told_dead(
-    watcher: Watcher, change: str
-) -> None:
+async def test_resumed_name_of_another_process_is_told_dead(watcher: Watcher, change: str) -> None:
     start = start_ticks(os.getpid())
     assert start is not None
     name = {

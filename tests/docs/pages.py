@@ -9,6 +9,7 @@ its output compared, `sh` and `text` are only shown.
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ PAGES = [
 ]
 LANGUAGES = {"python", "console", "sh", "text"}
 
-_BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -48,7 +49,10 @@ def read(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     """The blocks of a page, in order."""
-    return [Block(page, language, text) for language, text in _BLOCK.findall(read(page))]
+    return [
+        Block(page, language, textwrap.dedent(text))
+        for _, language, text in _BLOCK.findall(read(page))
+    ]
 
 
 def prose(page: Path) -> str:

@@ -98,7 +98,9 @@ def anything() -> st.SearchStrategy[Any]:
         | st.floats()
         | st.text()
         | st.binary(max_size=20),
-        lambda inner: st.lists(inner, max_size=4)
-        | st.dictionaries(st.text() | st.integers(-9, 9), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text() | st.integers(-9, 9), inner, max_size=4)
+        ),
         max_leaves=12,
     )

@@ -336,9 +336,7 @@ def test_list_jobs_leaves_out_a_large_job_that_went_away() -> None:
 
 
 def test_query_jobs_pages_until_the_limit() -> None:
-    script = Script(
-        m.JobsPage([summary("5"), summary("4")], more=True), m.JobsPage([summary("3")])
-    )
+    script = Script(m.JobsPage([summary("5"), summary("4")], more=True), m.JobsPage([summary("3")]))
 
     found = script.run(calls.query_jobs("paused", NOW, 3))
 
@@ -362,9 +360,7 @@ def test_query_jobs_begins_after_an_id_or_a_summary(after: Any, position: Any) -
 
 
 def test_history_pages_until_the_limit() -> None:
-    script = Script(
-        m.HistoryPage([record(9), record(8)], more=True), m.HistoryPage([record(7)])
-    )
+    script = Script(m.HistoryPage([record(9), record(8)], more=True), m.HistoryPage([record(7)]))
 
     found = script.run(calls.get_execution_history("job", 1, 3, 10))
 

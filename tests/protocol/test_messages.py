@@ -73,7 +73,11 @@ REFUSED: list[tuple[type[m.Request[Any]], dict[str, Any], str]] = [
     (m.RecordExecution, {"job_id": "j", "sheet_num": 1, "attempt_num": -1}, "attempt_num is -1"),
     (m.GetExecutionHistory, {"job_id": "j", "limit": -1}, "limit is -1; .* 0 or more"),
     (m.GetExecutionHistory, {"job_id": "j", "sheet_num": 0}, "sheet_num is 0"),
-    (m.GetExecutionHistory, {"job_id": "j", "before_id": 2**63}, "before_id is 9223372036854775808"),
+    (
+        m.GetExecutionHistory,
+        {"job_id": "j", "before_id": 2**63},
+        "before_id is 9223372036854775808",
+    ),
     (m.GetExecutionHistoryCount, {"job_id": "j", "sheet_num": -1}, "sheet_num is -1"),
     (m.QueryJobs, {"limit": -1}, "limit is -1; .* 0 or more"),
     (m.QueryJobs, {"since": datetime(2026, 1, 1)}, "since is .*; .* time zone"),  # noqa: DTZ001

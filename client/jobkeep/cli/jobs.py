@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from jobkeep.cli.common import connect, json_option
-from jobkeep.cli.output import document, local_now, message, preview, table
+from jobkeep.cli.output import (
+    document,
+    local_now,
+    message,
+    preview,
+    table,
+    why_not_completed,
+)
 from jobkeep.cli.times import ago, parse_since
 
 ERROR_WIDTH = 60
@@ -38,7 +45,7 @@ def command(
             job["status"],
             f"{job['last_completed_sheet']}/{job['total_sheets']}",
             ago(job["updated_at"], now),
-            preview(job["error_message"], ERROR_WIDTH),
+            preview(why_not_completed(job["status"], job["error_message"]), ERROR_WIDTH),
         )
         for job in jobs
     ]

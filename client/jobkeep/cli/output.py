@@ -10,6 +10,7 @@ a pipe a table is plain text in columns that are as wide as their contents.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -41,9 +42,18 @@ def message(text: str) -> None:
 
 
 def document(value: Any) -> None:
-    """Print one JSON document; times in it are ISO 8601 in UTC."""
-    encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    print(encoded.decode())
+    """Print one JSON document; times in it are ISO 8601 in UTC, as the daemon writes them."""
+    plain = msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True)
+    print(json.dumps(plain, indent=2, ensure_ascii=False, default=datetime.isoformat))
+
+
+def why_not_completed(status: str, error_message: str | None) -> str | None:
+    """What to tell as a job's error: nothing once it is completed after all.
+
+    A job that was paused because its process died, and then finished by another, keeps the message
+    of that; --json has it.
+    """
+    return None if status == "completed" else error_message
 
 
 def all_fields(state: msgspec.Struct) -> dict[str, Any]:

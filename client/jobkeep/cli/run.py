@@ -192,8 +192,11 @@ def _summary(job_id: str, outcome: Outcome) -> str:
             f"job {name} is paused with {counts.remaining} of {counts.total} items to do; "
             "the same command line goes on from there"
         )
-    if outcome.status is JobStatus.CANCELLED:
-        return f"job {name} was cancelled with {counts.remaining} of {counts.total} items to do"
+    if counts.remaining:
+        return (
+            f"job {name} was set to {outcome.status} by another program, with {counts.remaining} "
+            f"of {counts.total} items to do"
+        )
     took = duration(outcome.duration_seconds)
     now = f"{outcome.done} in this run, which took {took}"
     if counts.failed:

@@ -177,13 +177,16 @@ class Runner:
     async def _settled(self) -> CheckpointState:
         """The kept job, once no worker is left: what one has held is pending.
 
-        The daemon has seen to that, save for workers whose processes it may not see.
+        The daemon has seen to that, save for workers whose processes it may not see. Raises
+        JobNotFound and JobkeepError when other programs have taken away what was planned.
         """
         while True:
             state = await self._client.load(self._order.job_id)
             if state is None:
                 raise JobNotFound.named(self._order.job_id)
-            if not give_back(self._sheets_of_plan(state)):
+            if lost := [number for number in self._plan.listed if number not in state.sheets]:
+                raise self._changed_by_others(f"sheet {lost[0]} is gone")
+            if not give_back(state.sheets[number] for number in self._plan.listed):
                 return state
             with contextlib.suppress(RevisionConflict):
                 await self._client.save(state, if_revision=state.revision)
@@ -215,9 +218,6 @@ class Runner:
             state.mark_job_paused()
             state.error_message = str(reason)
             await self._client.save(state, if_revision=state.revision)
-
-    def _sheets_of_plan(self, state: CheckpointState) -> Iterator[SheetState]:
-        return (state.sheets[number] for number in self._plan.listed if number in state.sheets)
 
     # -- the workers --------------------------------------------------------------------------
 
@@ -367,9 +367,9 @@ class Runner:
             for worker in self._crew:
                 worker.stop()
             return
+        self._leave_signals()
         for worker in self._crew:
             worker.kill()
-        self._leave_signals()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

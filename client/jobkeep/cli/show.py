@@ -8,7 +8,16 @@ from collections import Counter
 import click
 
 from jobkeep.cli.common import connect, job_argument, json_option, load
-from jobkeep.cli.output import all_fields, document, fields, local_now, message, preview, table
+from jobkeep.cli.output import (
+    all_fields,
+    document,
+    fields,
+    local_now,
+    message,
+    preview,
+    table,
+    why_not_completed,
+)
 from jobkeep.cli.times import ago, duration
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 
@@ -52,7 +61,7 @@ def _print_job(state: CheckpointState) -> None:
             ("description", state.description),
             ("command", _command(state)),
             ("status", state.status),
-            ("error", state.error_message),
+            ("error", why_not_completed(state.status, state.error_message)),
             ("pid", state.pid),
             ("sheets", f"{state.total_sheets}: {sheets}"),
             ("retries", state.total_retry_count or None),

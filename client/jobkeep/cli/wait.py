@@ -8,7 +8,7 @@ import time
 import click
 
 from jobkeep.cli.common import connect, job_argument, json_option, load
-from jobkeep.cli.output import document, message, printable
+from jobkeep.cli.output import document, message, printable, why_not_completed
 from jobkeep.cli.times import parse_duration
 from jobkeep.client import Client
 from jobkeep_protocol.errors import RequestTimeout
@@ -37,8 +37,9 @@ def command(ctx: click.Context, job_id: str, timeout: str | None, as_json: bool)
     if as_json:
         document({"job_id": job_id, "status": state.status, "error_message": state.error_message})
     else:
-        why = f": {printable(state.error_message)}" if state.error_message else ""
-        message(f"job {printable(job_id)} is {state.status}{why}")
+        why = why_not_completed(state.status, state.error_message)
+        reason = f": {printable(why)}" if why else ""
+        message(f"job {printable(job_id)} is {state.status}{reason}")
     return 0 if state.status is JobStatus.COMPLETED else 1
 
 
