@@ -90,7 +90,7 @@ def command(
 
     Each item is a sheet of the job; every attempt is kept with its output. Stopped by Ctrl-C, by a
     crash or by a power cut, the same line again continues: finished items, known by the item and
-    not by its position, do not run again.
+    not by its position, do not run again; one whose command was cut off does.
 
     Exits with 0 when every item is done, 1 when some failed, 130 after Ctrl-C.
     """
@@ -167,7 +167,7 @@ def _print_document(job_id: str, outcome: Outcome) -> None:
             "completed": counts.completed,
             "failed": counts.failed,
             "remaining": counts.remaining,
-            "completed_now": outcome.done,
+            "completed_now": outcome.completed_now,
             "workers_lost": outcome.workers_lost,
             "duration_seconds": round(outcome.duration_seconds, 3),
             "failed_items": [
@@ -198,7 +198,7 @@ def _summary(job_id: str, outcome: Outcome) -> str:
             f"of {counts.total} items to do"
         )
     took = duration(outcome.duration_seconds)
-    now = f"{outcome.done} in this run, which took {took}"
+    now = f"{outcome.completed_now} in this run, which took {took}"
     if counts.failed:
         return (
             f"{counts.failed} of {counts.total} items failed, {counts.completed} are done ({now}); "

@@ -19,6 +19,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -72,13 +73,22 @@ class Order(Struct, frozen=True, kw_only=True):
     new_command: bool
 
 
+class Held(NamedTuple):
+    """What a worker is at: a sheet, which attempt at it, and since when (a monotonic time)."""
+
+    sheet: SheetState
+    attempt: int
+    since: float
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of a run. `signal` is the one that stopped it; `done` are the items of this run."""
+    """What came of a run. `signal` is the one that stopped it, `completed_now` the number of items
+    that this run completed."""
 
     status: JobStatus
     counts: Counts
     failed: list[SheetState]
-    done: int
+    completed_now: int
     workers_lost: int
     duration_seconds: float
     signal: int | None = None
@@ -129,7 +139,6 @@ class Runner:
         self._barren_deaths = 0
         self._signs_of_life = 0
         self._workers_lost = 0
-        self._done = 0
         self._signal: int | None = None
         self._error: JobkeepError | None = None
 
@@ -140,6 +149,7 @@ class Runner:
         """
         started = time.monotonic()
         self._plan = await self._begin()
+        completed_before = self._plan.counts().completed
         with self._signals(), self._report:
             self._report.begin(self._plan.counts())
             await self._work()
@@ -151,7 +161,7 @@ class Runner:
             status=status,
             counts=self._plan.counts(),
             failed=self._plan.failed(),
-            done=self._done,
+            completed_now=self._plan.counts().completed - completed_before,
             workers_lost=self._workers_lost,
             duration_seconds=time.monotonic() - started,
             signal=self._signal,
@@ -263,18 +273,18 @@ class Runner:
         self._crew.add(worker)
         if self._is_stopping:
             worker.stop()
-        sheet: SheetState | None = None
-        since = time.monotonic()
+        held: Held | None = None
         try:
             async for event in worker.events():
                 sheet = self._on_event(worker, event)
-                since = time.monotonic() if isinstance(event, Claimed) else since
+                held = Held(sheet, sheet.attempt_count, time.monotonic()) if sheet else None
             status = await worker.ended()
         finally:
             self._crew.discard(worker)
         if status == 0 or self._is_stopping:
             return True
-        await self._on_death(worker.pid, status, sheet, time.monotonic() - since)
+        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
+        await self._on_death(worker.pid, how, held)
         return False
 
     def _on_event(self, worker: WorkerProcess, event: Event) -> SheetState | None:
@@ -296,7 +306,6 @@ class Runner:
                 sheet.attempt_count += 1
                 self._report.retrying(sheet, event.message)
             case Done():
-                self._done += 1
                 self._report.done(sheet)
                 return None
             case Failed():
@@ -304,41 +313,52 @@ class Runner:
                 return None
         return sheet
 
-    async def _on_death(
-        self, pid: int, status: int, sheet: SheetState | None, seconds: float
-    ) -> None:
-        """A worker is gone that should not be. The daemon has made its sheet pending again."""
-        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
+    async def _on_death(self, pid: int, how: str, held: Held | None) -> None:
+        """A worker is gone that should not be. The daemon makes its sheet pending again."""
         self._workers_lost += 1
         self._signs_of_life += 1
-        self._report.worker_lost(pid, how, sheet)
-        if sheet is None:
+        if held is None:
+            self._report.worker_lost(pid, how, None)
             self._barren_deaths += 1
             if self._barren_deaths >= DEATHS_WITHOUT_A_SHEET:
                 raise JobkeepError(f"workers end before they do anything: the last one {how}")
-            return
-        number = sheet.sheet_num
-        note = f"[jobkeep: worker {pid} {how} during this attempt]\n"
-        await self._record_lost(sheet, note, seconds)
-        self._deaths[number] += 1
-        if self._deaths[number] >= DEATHS_OF_A_SHEET:
-            message = f"{self._deaths[number]} workers died with this item; the last one {how}"
-            await self._client.mark_sheet_status(
-                self._order.job_id, number, SheetStatus.FAILED, message
-            )
-            self._report.failed(sheet, message)
+        elif await self._is_over(held):
+            self._report.worker_lost(pid, how, None)
+        else:
+            self._report.worker_lost(pid, how, held.sheet)
+            await self._on_lost(held, pid, how)
 
-    async def _record_lost(self, sheet: SheetState, note: str, seconds: float) -> None:
-        job_id, number = self._order.job_id, sheet.sheet_num
+    async def _is_over(self, held: Held) -> bool:
+        """Whether the worker had ended this attempt, and died before it could say so."""
+        state = await self._client.load(self._order.job_id)
+        if state is None:
+            raise JobNotFound.named(self._order.job_id)
+        kept = state.sheets.get(held.sheet.sheet_num)
+        if kept is None or kept.attempt_count != held.attempt:
+            return False
+        if kept.status is SheetStatus.COMPLETED:
+            self._report.done(kept)
+        elif kept.status is SheetStatus.FAILED:
+            self._report.failed(kept, kept.error_message or "")
+        return kept.status.is_terminal
+
+    async def _on_lost(self, held: Held, pid: int, how: str) -> None:
+        """Keep the attempt that a dead worker could not, and count it against its sheet."""
+        job_id, number = self._order.job_id, held.sheet.sheet_num
         count = await self._client.get_execution_history_count(job_id, number)
         await self._client.record_execution(
             job_id,
             number,
             count + 1,
-            prompt=shlex.join(command_of(self._order.command, sheet)),
-            output=note,
-            duration_seconds=seconds,
+            prompt=shlex.join(command_of(self._order.command, held.sheet)),
+            output=f"[jobkeep: worker {pid} {how} during this attempt]\n",
+            duration_seconds=time.monotonic() - held.since,
         )
+        self._deaths[number] += 1
+        if self._deaths[number] >= DEATHS_OF_A_SHEET:
+            reason = f"{self._deaths[number]} workers died with this item; the last one {how}"
+            await self._client.mark_sheet_status(job_id, number, SheetStatus.FAILED, reason)
+            self._report.failed(held.sheet, reason)
 
     def _changed_by_others(self, what: str) -> JobkeepError:
         return JobkeepError(
