@@ -215,16 +215,26 @@ def is_passing(error: OSError) -> bool:
 
 def unreachable(path: Path, error: OSError) -> JobkeepError:
     """The error for a connection that cannot be made."""
+    facts = {"socket": str(path)}
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionDenied(
             f"uid {os.geteuid()} may not connect to {path}: {error.strerror}; ask for membership "
             "in the group of the socket, or run as its user",
-            {"socket": str(path), "role": "read"},
+            {**facts, "role": "read"},
+        )
+    reason = error.strerror or str(error)
+    if path.exists() and not path.is_socket():
+        reason = "it is no socket"
+    elif error.errno is not None:
+        return DaemonUnavailable(
+            f"no daemon answers at {path} ({reason}); start one with `jobkeepd --socket {path}`, "
+            "or name another socket with $JOBKEEP_SOCKET",
+            facts,
         )
     return DaemonUnavailable(
-        f"no daemon answers at {path} ({error.strerror or error}); start one with "
-        f"`jobkeepd --socket {path}`, or name another socket with $JOBKEEP_SOCKET",
-        {"socket": str(path)},
+        f"no daemon can be at {path} ({reason}); name the socket of one with $JOBKEEP_SOCKET, or "
+        "start one with `jobkeepd`",
+        facts,
     )
 
 

@@ -144,6 +144,7 @@ class SQLiteStateBackend(StateBackend[CheckpointState]):
     async def close(self) -> None:
         operations, self._operations = self._operations, None
         store, self._store = self._store, None
+        self._seen.clear()  # the file may be another when it is opened again
         if operations is not None:
             await operations.close()
         if store is not None:

@@ -276,3 +276,12 @@ def test_a_timeout_without_a_connection_is_a_daemon_that_is_unavailable() -> Non
 
     assert isinstance(error, DaemonUnavailable)
     assert "5 s" in str(error)
+
+
+def test_a_path_that_no_socket_can_have_says_so(tmp_path: Path) -> None:
+    refused = ConnectionRefusedError(111, "Connection refused")
+
+    assert "it is no socket" in str(unreachable(tmp_path, refused))
+    assert "AF_UNIX path too long" in str(
+        unreachable(Path("/" + "x" * 200), OSError("AF_UNIX path too long"))
+    )

@@ -263,12 +263,13 @@ async def jobs_by_status(readers: Readers) -> dict[str, int]:
 
 
 async def known_processes(readers: Readers) -> list[ProcessId]:
-    """The processes that, as far as is known here, run jobs or hold claims."""
+    """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
     async with readers.connection() as connection:
         rows = await connection.execute_fetchall(
             "SELECT pid, process_start, boot_id FROM jobs "
             "WHERE status = 'running' AND pid IS NOT NULL AND boot_id IS NOT NULL "
-            "UNION SELECT pid, process_start, boot_id FROM claims WHERE boot_id IS NOT NULL"
+            "UNION SELECT pid, process_start, boot_id FROM claims WHERE boot_id IS NOT NULL "
+            "UNION SELECT pid, process_start, boot_id FROM workers WHERE boot_id IS NOT NULL"
         )
     return [ProcessId(*row) for row in rows]
 

@@ -12,7 +12,9 @@ UTC, booleans 0 or 1, lists and dicts JSON text. The rest is the daemon's own bo
 - `jobs.process_start` and `jobs.boot_id` tell the job's `pid` from a later process with that
   number; NULL when the daemon cannot see the process.
 - `jobs.executions…` count the job's history, so that statistics need not.
-- `claims` has the process that works on a sheet.
+- `claims` has the process that works on a sheet; `workers` those that have claimed a sheet of a job
+  and live, so that a job without a pid of its own has processes too. Pid 0 stands for one that the
+  daemon cannot see.
 - `applied_requests` has the last reply in each slot of each client (see `messages`), so that a
   write is applied once even when the daemon dies between the commit and the reply.
 - `counters` holds the highest sequence among deleted jobs.
@@ -139,6 +141,15 @@ CREATE TABLE claims (
     FOREIGN KEY (job_id, sheet_num) REFERENCES sheets(job_id, sheet_num) ON DELETE CASCADE
 ) WITHOUT ROWID;
 CREATE INDEX idx_claims_pid ON claims(pid);
+
+CREATE TABLE workers (
+    job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+    pid INTEGER NOT NULL,
+    process_start INTEGER,
+    boot_id TEXT,
+    PRIMARY KEY (job_id, pid)
+) WITHOUT ROWID;
+CREATE INDEX idx_workers_pid ON workers(pid);
 
 CREATE TABLE applied_requests (
     client_id BLOB NOT NULL,

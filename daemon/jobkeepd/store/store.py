@@ -100,7 +100,7 @@ class Store:
         return await reads.jobs_by_status(self._readers)
 
     async def known_processes(self) -> list[ProcessId]:
-        """The processes that, as far as is known here, run jobs or hold claims."""
+        """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
         return await reads.known_processes(self._readers)
 
     @property

@@ -43,6 +43,12 @@ class Transaction:
         changed: int = self.connection.execute(statement, values).rowcount
         return changed
 
+    def take(self, table: str, columns: str, condition: str, values: Sequence[Any]) -> list[Any]:
+        """Delete the rows that meet a condition; gives what they held."""
+        found = self.all(f"SELECT {columns} FROM {table} WHERE {condition}", values)
+        self.run(f"DELETE FROM {table} WHERE {condition}", values)
+        return found
+
     def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute once for each row of values."""
         self.connection.executemany(statement, rows)

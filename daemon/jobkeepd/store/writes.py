@@ -154,11 +154,7 @@ def claim_next_sheet(tx: Transaction, request: ClaimNextSheet) -> int | None:
     start_sheet(job, sheet)
     tx.store_sheets(request.job_id, [sheet])
     tx.store_progress(job)
-    pid, start, boot_id = tx.process or (None, None, None)
-    tx.run(
-        "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
-        (request.job_id, number, pid, start, boot_id, to_text(utc_now())),
-    )
+    _store_claimer(tx, request.job_id, number)
     return number
 
 
@@ -202,40 +198,57 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
 def release_process(tx: Transaction, request: ReleaseProcess) -> Released:
     """Pause the jobs that a dead process was running; give back the sheets it had claimed."""
     found = tx.all(
-        "SELECT id FROM jobs WHERE pid = ? AND process_start IS ? AND boot_id = ? "
-        "AND status = 'running'",
-        request.process,
+        f"SELECT id FROM jobs WHERE {_OF_PROCESS} AND status = 'running'", request.process
     )
-    jobs = []
-    for (job_id,) in found:
-        job = tx.progress(job_id)
-        job.mark_zombie_detected()
-        tx.store_progress(job)
-        jobs.append(job_id)
-    claims = tx.all(
-        "SELECT job_id, sheet_num FROM claims WHERE pid = ? AND process_start IS ? AND boot_id = ?",
-        request.process,
-    )
+    jobs = [job_id for (job_id,) in found]
+    for job_id in jobs:
+        _pause(tx, job_id, None)
+    claims = tx.take("claims", "job_id, sheet_num", _OF_PROCESS, request.process)
     for job_id, sheet_num in claims:
-        if _release_claim(tx, job_id, sheet_num, request.process.pid):
-            jobs.append(job_id)
-    return Released(jobs, claims)
+        _give_back(tx, job_id, sheet_num)
+    worked_on = tx.take("workers", "job_id", _OF_PROCESS, request.process)
+    abandoned = [job_id for (job_id,) in worked_on if _is_abandoned(tx, job_id)]
+    for job_id in abandoned:
+        _pause(tx, job_id, f"process {request.process.pid} was the last that worked on it")
+    return Released(jobs + abandoned, claims)
 
 
-def _release_claim(tx: Transaction, job_id: str, sheet_num: int, pid: int) -> bool:
-    """The sheet is pending again; says whether that left the job without any process."""
+def _pause(tx: Transaction, job_id: str, reason: str | None) -> None:
+    """Nobody runs this job any more."""
+    job = tx.progress(job_id)
+    job.mark_zombie_detected(reason)
+    tx.store_progress(job)
+
+
+def _give_back(tx: Transaction, job_id: str, sheet_num: int) -> None:
+    """A sheet whose claimer is dead is pending again."""
     job = tx.progress(job_id)
     sheet = tx.sheet(job_id, sheet_num)
     sheet.status = SheetStatus.PENDING
     if job.current_sheet == sheet_num:
         job.current_sheet = None
     tx.store_sheets(job_id, [sheet])
-    others = tx.one("SELECT 1 FROM claims WHERE job_id = ? LIMIT 1", (job_id,))
-    is_abandoned = job.status is JobStatus.RUNNING and job.pid is None and others is None
-    if is_abandoned:
-        job.mark_zombie_detected(f"process {pid} died with sheet {sheet_num}")
     tx.store_progress(job)
-    return is_abandoned
+
+
+def _is_abandoned(tx: Transaction, job_id: str) -> bool:
+    """Whether a job says that it is running, and no process is left that could do so."""
+    found = tx.one(
+        "SELECT 1 FROM jobs WHERE id = ? AND status = 'running' AND pid IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM workers WHERE job_id = jobs.id)",
+        (job_id,),
+    )
+    return found is not None
+
+
+def _store_claimer(tx: Transaction, job_id: str, sheet_num: int) -> None:
+    """The process of this request holds the sheet, and works on the job as long as it lives."""
+    pid, start, boot_id = tx.process or (0, None, None)
+    tx.run(
+        "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
+        (job_id, sheet_num, pid, start, boot_id, to_text(utc_now())),
+    )
+    tx.run("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?)", (job_id, pid, start, boot_id))
 
 
 def _store_job(tx: Transaction, state: CheckpointState, created_at: str | None) -> int:
@@ -264,6 +277,7 @@ def _first_claimable(tx: Transaction, job: CheckpointState, max_attempts: int) -
     return number if number <= job.total_sheets else None
 
 
+_OF_PROCESS = "pid = ? AND process_start IS ? AND boot_id = ?"
 _CREATED_AT = JOBS.fields.index("created_at")
 _UPSERT_JOB = (
     f"INSERT INTO jobs ({', '.join(JOBS.columns)}, sequence, process_start, boot_id) "
