@@ -184,7 +184,22 @@ def test_job_without_a_process_is_paused_with_the_last_claim_of_the_dead(
         assert [sheet.status for sheet in sheets.values()] == ["pending", "pending"]
         assert state.current_sheet is None
         assert state.error_message is not None
-        assert f"process {second.pid} died with sheet 2" in state.error_message
+        assert f"process {second.pid} was the last that worked on it" in state.error_message
+
+
+def test_job_without_a_process_is_paused_when_its_worker_dies_between_two_sheets(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket) as wire:
+        wire.save(CheckpointState(job_id="job", total_sheets=3))
+        finish = f"{CLAIM}; wire.ask(m.MarkSheetStatus('job', 1, 'completed'))"
+        with worker(daemon.socket, finish) as process:
+            assert summary(wire)["status"] == "running"
+
+            process.kill()
+
+            wait_until(lambda: summary(wire)["status"] == "paused")
+        assert wire.load()[1][1].status is SheetStatus.COMPLETED
 
 
 def test_sheet_that_was_finished_before_the_death_stays_finished(daemon: DaemonProcess) -> None:
@@ -254,17 +269,15 @@ def test_deaths_after_a_restart_are_noticed_too(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("process_start", "process_start - 1"), ("boot_id", "'another boot'")]
+    "change", ["process_start = process_start - 1", "boot_id = 'another boot'"]
 )
-def test_another_process_with_the_same_pid_is_found_out(
-    daemon: DaemonProcess, column: str, value: str
-) -> None:
+def test_another_process_with_the_same_pid_is_found_out(daemon: DaemonProcess, change: str) -> None:
     with sleeper() as process:
         with Wire(daemon.socket) as wire:
             wire.save(running(process.pid))
             wire.save(running(process.pid, "same process"))
         daemon.stop()
-        _change(daemon.database, f"UPDATE jobs SET {column} = {value} WHERE id = 'job'")
+        _change(daemon.database, f"UPDATE jobs SET {change} WHERE id = 'job'")  # noqa: S608
 
         daemon.start()
 
