@@ -40,7 +40,7 @@ async def wait_until_async(
 ) -> None:
     """Return as soon as what `condition()` gives is true; fail when it never is."""
     async with asyncio.timeout(scaled(seconds)):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 # what it waits for has no event
             await asyncio.sleep(_POLL_SECONDS)
 
 

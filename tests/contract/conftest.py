@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_redundant(item: pytest.Item) -> bool:
-    parameters = item.callspec.params if isinstance(item, pytest.Function) else {}
+    callspec = getattr(item, "callspec", None)  # which only a parametrised test has
+    parameters = {} if callspec is None else callspec.params
     return (
         parameters.get("backend") == "client"
         and parameters.get("_asyncio_loop_factory") is new_debug_loop

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from jobkeep_protocol.states import CheckpointState, SheetState
+
+SOME_TIME = datetime(2020, 1, 1, tzinfo=UTC)
 
 ODD_JOB_IDS = [
     "a/b/../c",
@@ -39,3 +42,14 @@ def with_sheets(job_id: str, *statuses: str, **fields: Any) -> CheckpointState:
 def copy_of(state: CheckpointState) -> CheckpointState:
     """A state of its own, equal to this one."""
     return msgspec.convert(msgspec.to_builtins(state), CheckpointState)
+
+
+def without_times(state: CheckpointState) -> CheckpointState:
+    """A copy with every time replaced by whether there is one."""
+    found = copy_of(state)
+    found.updated_at = found.created_at = SOME_TIME
+    parts: list[CheckpointState | SheetState] = [found, *found.sheets.values()]
+    for one in parts:
+        one.started_at = SOME_TIME if one.started_at else None
+        one.completed_at = SOME_TIME if one.completed_at else None
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from jobkeep_protocol.errors import InvalidRequest, JobNotFound
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from tests.contract.implementations import Backend
-from tests.contract.jobs import copy_of, new_job, with_sheets
+from tests.contract.jobs import new_job, with_sheets, without_times
 from tests.protocol.examples import full_sheet
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -32,16 +33,6 @@ async def loaded(backend: Backend, job_id: str = "job") -> CheckpointState:
     state = await backend.load(job_id)
     assert state is not None
     return state
-
-
-def without_times(state: CheckpointState) -> CheckpointState:
-    """The state with every time that is set at the same moment, to compare what is not a time."""
-    found = copy_of(state)
-    found.updated_at = LONG_AGO
-    for one in (found, *found.sheets.values()):
-        one.started_at = LONG_AGO if one.started_at else None
-        one.completed_at = LONG_AGO if one.completed_at else None
-    return found
 
 
 # -- mark_sheet_status --------------------------------------------------------------------------
@@ -148,6 +139,29 @@ async def test_job_is_completed_with_its_last_sheet_in_whatever_order(backend: B
     assert after.completed_at is not None
 
 
+UNDOINGS: dict[str, Callable[[Backend], Awaitable[object]]] = {
+    "marked": lambda backend: backend.mark_sheet_status("job", 1, "pending"),
+    "saved alone": lambda backend: backend.save_sheet("job", SheetState(sheet_num=1)),
+    "saved with its job": lambda backend: backend.save(with_sheets("job", "pending", "pending")),
+    "removed": lambda backend: backend.save(new_job(total_sheets=2)),
+}
+
+
+@pytest.mark.parametrize("undo", UNDOINGS)
+async def test_sheet_that_is_completed_no_more_does_not_complete_the_job(
+    backend: Backend, undo: str
+) -> None:
+    await backend.save(new_job(total_sheets=2))
+    await backend.mark_sheet_status("job", 1, "completed")
+
+    await UNDOINGS[undo](backend)
+    await backend.mark_sheet_status("job", 2, "completed")
+    before = (await loaded(backend)).status
+    await backend.mark_sheet_status("job", 1, "completed")
+
+    assert (before, (await loaded(backend)).status) == ("pending", "completed")
+
+
 async def test_marks_of_different_sheets_at_once_are_all_kept(backend: Backend) -> None:
     await backend.save(new_job(total_sheets=40))
 
@@ -170,7 +184,7 @@ async def test_marking_in_an_unknown_job_says_so(backend: Backend) -> None:
 @pytest.mark.parametrize("status", ["DONE", "", TheirStatus.UNHEARD_OF])
 async def test_unknown_status_is_refused(backend: Backend, status: str) -> None:
     await backend.save(new_job())
-    with pytest.raises(InvalidRequest, match="status is .*; expected one of pending, ready, disp"):
+    with pytest.raises(InvalidRequest, match=r"status is .*; expected one of pending, ready, disp"):
         await backend.mark_sheet_status("job", 1, status)
     assert (await loaded(backend)).revision == 1
 
@@ -375,6 +389,6 @@ async def test_claim_in_an_unknown_job_says_so(backend: Backend) -> None:
 @pytest.mark.parametrize("max_attempts", [0, -1])
 async def test_claim_without_attempts_is_refused(backend: Backend, max_attempts: int) -> None:
     await backend.save(new_job())
-    with pytest.raises(InvalidRequest, match="max_attempts is .*; expected an integer of 1 or"):
+    with pytest.raises(InvalidRequest, match=r"max_attempts is .*; expected an integer of 1 or"):
         await backend.claim_next_sheet("job", max_attempts=max_attempts)
     assert (await loaded(backend)).revision == 1

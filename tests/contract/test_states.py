@@ -208,7 +208,7 @@ async def test_state_larger_than_a_frame_is_refused_and_the_backend_stays_usable
     }
 
     if not isinstance(backend, SQLiteStateBackend):  # which has no frames
-        with pytest.raises(LimitExceeded, match="does not fit in a frame .* with save_sheet"):
+        with pytest.raises(LimitExceeded, match=r"does not fit in a frame .* with save_sheet"):
             await backend.save(new_job(sheets=sheets))
         assert await backend.load("job") is None
 
@@ -553,7 +553,9 @@ async def test_bad_job_id_is_refused_by_every_method(backend: Backend, job_id: s
         backend.get_execution_history_count(job_id),
         backend.get_job_statistics(job_id),
     ):
-        with pytest.raises(InvalidRequest, match="job_id is .*; expected a text of 1 to 512 bytes"):
+        with pytest.raises(
+            InvalidRequest, match=r"job_id is .*; expected a text of 1 to 512 bytes"
+        ):
             await call
 
     assert await backend.list_jobs() == []

@@ -233,7 +233,7 @@ def test_idle_connections_by_the_dozen_hurt_nobody(daemon: DaemonProcess, neighb
 # -- clients that go away -----------------------------------------------------------------------
 
 GOODBYES: dict[str, Callable[[Wire], None]] = {
-    "after a hello": lambda wire: None,
+    "after a hello": lambda _: None,
     "inside a header": lambda wire: wire.send_bytes(b"\x00\x00"),
     "inside a frame": lambda wire: wire.send_bytes(frame(b"x" * 1000)[:500]),
     "right after a read": lambda wire: _send(wire, Load("job"), QueryJobs(), Load("job")),

@@ -15,7 +15,7 @@ from jobkeep_protocol import messages as m
 from jobkeep_protocol.backend import ExecutionRecord, JobSummary, highest_sheet
 from jobkeep_protocol.changes import SeenJobs
 from jobkeep_protocol.errors import InvalidRequest, StorageError
-from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState
+from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 
 T = TypeVar("T")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -102,7 +102,7 @@ RECORD = m.RecordExecution("job", 1, 2, "p", "o", 0, 1.5)
         (lambda: calls.get_next_sheet("job"), m.GetNextSheet("job"), 3, 3),
         (
             lambda: calls.mark_sheet_status("job", 1, "ready", "why"),
-            m.MarkSheetStatus("job", 1, m.SheetStatus.READY, "why"),
+            m.MarkSheetStatus("job", 1, SheetStatus.READY, "why"),
             None,
             None,
         ),
@@ -236,7 +236,7 @@ def test_load_remembers_what_it_saw() -> None:
 
     remembered = seen.get("job")
     assert remembered is not None
-    assert (remembered.sequence, remembered.sheets.keys()) == (7, {1})
+    assert (remembered.sequence, set(remembered.sheets)) == (7, {1})
 
 
 # -- save ---------------------------------------------------------------------------------------

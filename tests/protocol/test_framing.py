@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -52,7 +53,7 @@ def test_any_bodies_survive_any_cutting(bodies: list[bytes], cuts: list[int]) ->
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = FrameReader()
 
-    found = read_all(reader, [stream[a:b] for a, b in zip(places, places[1:], strict=False)])
+    found = read_all(reader, [stream[a:b] for a, b in itertools.pairwise(places)])
 
     assert found == bodies
     assert not reader.is_inside_frame

@@ -30,7 +30,7 @@ def test_all_modules_of_the_protocol_are_looked_at() -> None:
 
 def _imports(path: Path) -> set[str]:
     """The top-level packages that a module imports anywhere in it."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(name.name.split(".")[0] for name in node.names)

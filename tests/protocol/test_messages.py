@@ -62,6 +62,7 @@ def test_requests_are_frozen(kind: type[m.Request[Any]]) -> None:
 # -- what a request may hold --------------------------------------------------------------------
 
 JOB = CheckpointState(job_id="job", total_sheets=1)
+RECORD = m.RecordExecution("job", 1, 1)
 REFUSED: list[tuple[type[m.Request[Any]], dict[str, Any], str]] = [
     (m.Load, {"job_id": ""}, "job_id is ''; expected a text of 1 to 512 bytes"),
     (m.Delete, {"job_id": "x" * 513}, "job_id is 'xxx"),
@@ -108,10 +109,10 @@ def test_value_that_is_not_allowed_is_refused_where_it_is_given(
 @pytest.mark.parametrize("field", ["prompt", "output"])
 def test_text_of_a_record_is_at_most_16_mib(field: str) -> None:
     largest = "é" * (m.MAX_TEXT_BYTES // 2)
-    m.RecordExecution("job", 1, 1, **{field: largest})
+    msgspec.structs.replace(RECORD, **{field: largest})
 
     with pytest.raises(LimitExceeded, match=f"{field} has more than 16777216 bytes") as refused:
-        m.RecordExecution("job", 1, 1, **{field: largest + "x"})
+        msgspec.structs.replace(RECORD, **{field: largest + "x"})
 
     assert refused.value.data == {"limit": field, "maximum": m.MAX_TEXT_BYTES}
 

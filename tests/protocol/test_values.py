@@ -28,6 +28,9 @@ from jobkeep_protocol.values import (
 )
 from tests.protocol.strategies import json_values
 
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+
 
 class Theirs(enum.StrEnum):
     """An application's own statuses."""
@@ -64,7 +67,7 @@ def test_job_id_is_any_text_up_to_512_bytes(job_id: str) -> None:
 
 @pytest.mark.parametrize("job_id", ["", "🦊" * 128 + "x", "\udfff", 7, None, b"x"])
 def test_other_job_ids_are_refused(job_id: Any) -> None:
-    with pytest.raises(InvalidRequest, match="job_id is .*; expected a text of 1 to 512 bytes"):
+    with pytest.raises(InvalidRequest, match=r"job_id is .*; expected a text of 1 to 512 bytes"):
         check_job_id(job_id)
 
 
@@ -83,7 +86,7 @@ def test_integer_fits_in_64_bits(value: int) -> None:
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 1.0, "1", None, True])
 def test_other_integers_are_refused(value: object) -> None:
-    with pytest.raises(InvalidRequest, match="n is .*; expected an integer that fits in 64 bits"):
+    with pytest.raises(InvalidRequest, match=r"n is .*; expected an integer that fits in 64 bits"):
         check_integer("n", value)
 
 
@@ -103,7 +106,7 @@ def test_number_has_inclusive_bounds() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "1", None, False])
 def test_number_is_finite(value: object) -> None:
-    with pytest.raises(InvalidRequest, match="x is .*; expected a finite number"):
+    with pytest.raises(InvalidRequest, match=r"x is .*; expected a finite number"):
         check_number("x", value)
 
 
@@ -114,7 +117,7 @@ def test_member_may_be_given_as_ours_as_text_or_as_theirs(value: str) -> None:
 
 @pytest.mark.parametrize("value", [Theirs.ASLEEP, "PAUSED", ""])
 def test_unknown_member_is_refused_with_all_that_are_known(value: str) -> None:
-    with pytest.raises(InvalidRequest, match="status is .*; expected one of pending, running, "):
+    with pytest.raises(InvalidRequest, match=r"status is .*; expected one of pending, running, "):
         member(JobStatus, "status", value)
 
 
@@ -125,20 +128,22 @@ def test_time_becomes_utc() -> None:
 
 @pytest.mark.parametrize("value", [datetime(2026, 1, 1), "2026-01-01", 0, None])  # noqa: DTZ001
 def test_what_is_no_time_with_a_zone_is_refused(value: object) -> None:
-    with pytest.raises(InvalidRequest, match="since is .*; expected a datetime with a time zone"):
+    with pytest.raises(InvalidRequest, match=r"since is .*; expected a datetime with a time zone"):
         as_utc("since", value)
 
 
-@pytest.mark.parametrize(("moment", "hours"), [(datetime.min, 1), (datetime.max, -1)])
+@pytest.mark.parametrize(("moment", "hours"), [(FIRST, 1), (LAST, -1)])
 def test_time_outside_the_calendar_of_utc_is_refused(moment: datetime, hours: int) -> None:
     value = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
-    with pytest.raises(InvalidRequest, match="since is .*; expected a time in the years 1 to 9999"):
+    with pytest.raises(
+        InvalidRequest, match=r"since is .*; expected a time in the years 1 to 9999"
+    ):
         as_utc("since", value)
 
 
 def test_first_and_last_moment_of_the_calendar_are_times() -> None:
-    for moment in (datetime.min, datetime.max):
-        assert as_utc("since", moment.replace(tzinfo=UTC)) == moment.replace(tzinfo=UTC)
+    for moment in (FIRST, LAST):
+        assert as_utc("since", moment) == moment
 
 
 @given(json_values)
