@@ -10,7 +10,6 @@ out, 130 interrupted, 141 nobody reads the output any more.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -115,6 +114,12 @@ def run(arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _discard_output() -> None:
+    from jobkeep.cli.output import discard
+
+    discard(sys.stdout)
+
+
 def _status_of(error: JobkeepError) -> int:
     return next(
         (status for kind, status in EXIT_STATUSES.items() if isinstance(error, kind)), EXIT_FAILED
@@ -125,11 +130,6 @@ def _usage_message(error: click.UsageError) -> str:
     if error.ctx is None:
         return error.format_message()
     return f"{error.format_message()} (see `{error.ctx.command_path} --help`)"
-
-
-def _discard_output() -> None:
-    """What is buffered cannot be written; Python would try again, and complain, at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(status: int, reason: str) -> int:

@@ -9,12 +9,12 @@ a pipe a table is plain text in columns that are as wide as their contents.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -37,8 +37,20 @@ def local_now() -> datetime:
 
 def message(text: str) -> None:
     """Say something to whoever reads standard error; when nobody does, work goes on unsaid."""
-    with contextlib.suppress(BrokenPipeError):
-        print(f"jobkeep: {text}", file=sys.stderr)
+    try:
+        print(f"jobkeep: {text}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Nobody reads this stream any more: what is buffered, and all that follows, goes nowhere.
+
+    Otherwise Python would try again at its end, and exit with 120.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def document(value: Any) -> None:
