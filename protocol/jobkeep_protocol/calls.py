@@ -39,7 +39,7 @@ from jobkeep_protocol.messages import (
     SaveSheet,
 )
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
-from jobkeep_protocol.values import member
+from jobkeep_protocol.values import check_integer, member, refused
 
 T = TypeVar("T")
 Call: TypeAlias = Generator[Request[Any], Any, T]
@@ -180,6 +180,7 @@ def get_execution_history(
     before_id: int | None = None,
 ) -> Call[list[ExecutionRecord]]:
     """`StateBackend.get_execution_history`: pages until there are `limit` records, or no more."""
+    check_integer("limit", limit, 0)
     records: list[ExecutionRecord] = []
     while True:
         wanted = limit - len(records)
@@ -208,6 +209,7 @@ def query_jobs(
     after: JobSummary | str | None = None,
 ) -> Call[list[JobSummary]]:
     """`StateBackend.query_jobs`: pages until there are `limit` summaries, or no more."""
+    check_integer("limit", limit, 0)
     known = None if status is None else member(JobStatus, "status", status)
     after_id, after_updated_at = _position(after)
     jobs: list[JobSummary] = []
@@ -223,4 +225,7 @@ def query_jobs(
 def _position(after: JobSummary | str | None) -> tuple[str | None, str | None]:
     if after is None or isinstance(after, str):
         return after, None
-    return after["id"], after["updated_at"]
+    try:
+        return after["id"], after["updated_at"]
+    except (TypeError, KeyError):
+        raise refused("after", after, "a summary that query_jobs gave, or a job id") from None

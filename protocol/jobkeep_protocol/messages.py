@@ -42,7 +42,7 @@ from jobkeep_protocol.errors import (
 )
 from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
-from jobkeep_protocol.values import as_utc, check_integer, check_job_id, check_number
+from jobkeep_protocol.values import as_utc, check_integer, check_job_id, check_number, refused
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -65,7 +65,9 @@ def operation_name(class_name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
 
 
-def _check_text(name: str, value: str) -> None:
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise refused(name, value, "text")
     if len(value) * 4 > MAX_TEXT_BYTES and len(value.encode(errors="replace")) > MAX_TEXT_BYTES:
         raise LimitExceeded(
             f"{name} has more than {MAX_TEXT_BYTES} bytes of UTF-8; keep its head and its tail",

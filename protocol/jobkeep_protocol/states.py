@@ -243,7 +243,10 @@ class CheckpointState(Struct, kw_only=True, omit_defaults=True):
         complete_sheet(
             self, sheet, validation_passed, validation_details, execution_duration_seconds
         )
-        completed = sum(one.status is SheetStatus.COMPLETED for one in self.sheets.values())
+        completed = sum(
+            one.status is SheetStatus.COMPLETED and one.sheet_num <= self.total_sheets
+            for one in self.sheets.values()
+        )
         if completed >= self.total_sheets:
             complete_job(self)
 

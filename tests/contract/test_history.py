@@ -96,6 +96,7 @@ async def test_records_at_once_have_ids_of_their_own(backend: Backend) -> None:
         ({"attempt_num": 1, "duration_seconds": float("inf")}, "duration_seconds is inf"),
         ({"attempt_num": 1, "exit_code": 2**63}, "exit_code is 9223372036854775808"),
         ({"attempt_num": 1, "exit_code": 1.5}, "exit_code is 1.5"),
+        ({"attempt_num": 1, "prompt": 7}, "prompt is 7; expected text"),
         ({"attempt_num": 1, "output": "\ud800"}, r"output is '\\ud800'.*UTF-8"),
     ],
 )
@@ -227,6 +228,7 @@ async def test_history_larger_than_a_frame_comes_whole(backend: Backend) -> None
     ("arguments", "reason"),
     [
         ({"limit": -1}, "limit is -1; expected an integer of 0 or more"),
+        ({"limit": None}, "limit is None; expected an integer of 0 or more"),
         ({"sheet_num": 0}, "sheet_num is 0; expected an integer of 1 or more"),
         ({"before_id": 2**63}, "before_id is 9223372036854775808"),
     ],

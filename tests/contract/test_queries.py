@@ -183,6 +183,8 @@ async def test_nothing_comes_after_the_last_even_when_it_is_gone(backend: Backen
         ({"status": "asleep"}, "status is 'asleep'; expected one of pending, running"),
         ({"status": TheirStatus.UNHEARD_OF}, "status is .*; expected one of pending, running"),
         ({"limit": -1}, "limit is -1; expected an integer of 0 or more"),
+        ({"limit": "5"}, "limit is '5'; expected an integer"),
+        ({"after": 5}, "after is 5; expected a summary that query_jobs gave, or a job id"),
         ({"since": datetime(2026, 1, 1)}, "since is .*; expected a datetime with a time zone"),  # noqa: DTZ001
         ({"since": "2026-01-01"}, "since is '2026-01-01'; expected a datetime with a time zone"),
         ({"after": "unknown"}, "after is 'unknown'; expected the id of a kept job, or a summary"),

@@ -230,6 +230,33 @@ async def test_save_sheet_inserts_a_missing_one(backend: Backend) -> None:
     assert (await loaded(backend)).sheets == {2: full_sheet()}
 
 
+async def test_sheets_beyond_the_total_do_not_complete_a_job(backend: Backend) -> None:
+    state = with_sheets("job", "pending", "pending", "completed")
+    state.total_sheets = 2
+    await backend.save(state)
+
+    await backend.mark_sheet_status("job", 2, SheetStatus.COMPLETED)
+    assert (await loaded(backend)).status is JobStatus.PENDING
+    await backend.mark_sheet_status("job", 1, SheetStatus.COMPLETED)
+    assert (await loaded(backend)).status is JobStatus.COMPLETED
+
+
+async def test_a_total_that_changes_changes_which_sheets_count(backend: Backend) -> None:
+    state = with_sheets("job", "completed", "completed", "pending")
+    await backend.save(state)
+    state.total_sheets = 5
+    await backend.save(state)
+
+    await backend.mark_sheet_status("job", 3, SheetStatus.COMPLETED)
+    assert (await loaded(backend)).status is JobStatus.PENDING
+
+    grown = await loaded(backend)
+    grown.total_sheets = 2
+    await backend.save(grown)
+    await backend.mark_sheet_status("job", 2, SheetStatus.COMPLETED)
+    assert (await loaded(backend)).status is JobStatus.COMPLETED
+
+
 async def test_save_sheet_beyond_the_total_is_refused(backend: Backend) -> None:
     await backend.save(new_job())
     with pytest.raises(InvalidRequest, match="sheet_num is 4; expected 1 to 3, the job's total"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import jobkeepd
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeepd.backend import SQLiteStateBackend
 from jobkeepd.store.lock import DatabaseInUse
+from tests.support import PATIENCE, scaled
 
 
 async def test_backend_takes_the_lock_and_gives_it_back(tmp_path: Path) -> None:
@@ -44,6 +47,29 @@ async def test_backend_that_was_closed_opens_again_on_another_file(tmp_path: Pat
         kept = await backend.load("job")
         assert kept is not None
         assert kept.sheets == state.sheets
+
+
+def test_backend_that_nobody_closes_lets_its_process_end(tmp_path: Path) -> None:
+    program = f"""
+import asyncio
+from jobkeepd import SQLiteStateBackend
+
+async def main():
+    backend = SQLiteStateBackend({str(tmp_path / "x.db")!r})
+    print(await backend.load("job"), await backend.list_jobs())
+
+asyncio.run(main())
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=scaled(PATIENCE),
+    )
+
+    assert ended.stdout == "None []\n"
 
 
 async def test_package_gives_the_backend_and_nothing_unknown() -> None:

@@ -560,3 +560,15 @@ def test_sheets_up_to_the_last_completed_one_are_not_looked_at() -> None:
 def test_there_is_no_next_sheet_after_the_last() -> None:
     assert job(last_completed_sheet=3).get_next_sheet() is None
     assert job(last_completed_sheet=9).get_next_sheet() is None
+
+
+def test_sheets_beyond_the_total_do_not_complete_a_job() -> None:
+    state = CheckpointState(
+        job_id="job",
+        total_sheets=2,
+        sheets={3: SheetState(sheet_num=3, status=SheetStatus.COMPLETED)},
+    )
+
+    state.mark_sheet_completed(2)
+
+    assert state.status is JobStatus.PENDING

@@ -58,7 +58,12 @@ class Readers:
         self._free.clear()
 
     async def _open(self) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+        opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
+        # An embedded backend that nobody closes must not keep its process from ending. There is no
+        # public name for the thread; up to aiosqlite 0.21 the connection itself is one.
+        thread: Any = getattr(opening, "_thread", opening)
+        thread.daemon = True
+        connection = await opening
         self._all.append(connection)
         return connection
 

@@ -18,7 +18,8 @@ UTC, booleans 0 or 1, lists and dicts JSON text. The rest is the daemon's own bo
 - `applied_requests` has the last reply in each slot of each client (see `messages`), so that a
   write is applied once even when the daemon dies between the commit and the reply.
 - `counters` holds the highest sequence among deleted jobs.
-- `jobs.sheets_completed` is kept by the triggers, whichever statement changes a sheet.
+- `jobs.sheets_completed` counts the completed sheets from 1 to `total_sheets`. It is kept by the
+  triggers, whichever statement changes a sheet.
 """
 
 SCHEMA_VERSION = 5
@@ -104,16 +105,25 @@ CREATE INDEX idx_sheets_failed ON sheets(job_id, attempt_count, sheet_num)
     WHERE status = 'failed';
 
 CREATE TRIGGER sheet_inserted AFTER INSERT ON sheets WHEN new.status = 'completed' BEGIN
-    UPDATE jobs SET sheets_completed = sheets_completed + 1 WHERE id = new.job_id;
+    UPDATE jobs SET sheets_completed = sheets_completed + 1
+    WHERE id = new.job_id AND new.sheet_num <= total_sheets;
 END;
 CREATE TRIGGER sheet_updated AFTER UPDATE OF status ON sheets
 WHEN (new.status = 'completed') <> (old.status = 'completed') BEGIN
     UPDATE jobs SET sheets_completed =
         sheets_completed + (new.status = 'completed') - (old.status = 'completed')
-    WHERE id = new.job_id;
+    WHERE id = new.job_id AND new.sheet_num <= total_sheets;
 END;
 CREATE TRIGGER sheet_deleted AFTER DELETE ON sheets WHEN old.status = 'completed' BEGIN
-    UPDATE jobs SET sheets_completed = sheets_completed - 1 WHERE id = old.job_id;
+    UPDATE jobs SET sheets_completed = sheets_completed - 1
+    WHERE id = old.job_id AND old.sheet_num <= total_sheets;
+END;
+CREATE TRIGGER total_changed AFTER UPDATE OF total_sheets ON jobs
+WHEN new.total_sheets <> old.total_sheets BEGIN
+    UPDATE jobs SET sheets_completed = (
+        SELECT count(*) FROM sheets
+        WHERE job_id = new.id AND status = 'completed' AND sheet_num <= new.total_sheets)
+    WHERE id = new.id;
 END;
 
 CREATE TABLE execution_history (
