@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
@@ -25,19 +24,16 @@ from jobkeep.core import (
     timed_out,
     unreachable,
 )
-from jobkeep.states import StateCalls
+from jobkeep.states import TypedStateCalls
 from jobkeep_protocol import calls
 from jobkeep_protocol.backend import (
-    ExecutionRecord,
-    JobStatistics,
-    JobSummary,
-    StateBackend,
     StateT,
     highest_sheet,
 )
 from jobkeep_protocol.errors import JobkeepError
-from jobkeep_protocol.messages import DaemonStatus, RecordExecution, Request, Status
-from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.face import AsyncFace
+from jobkeep_protocol.messages import DaemonStatus, Request, Status
+from jobkeep_protocol.states import CheckpointState
 
 T = TypeVar("T")
 
@@ -45,7 +41,7 @@ _inherited: list[Any] = []
 """Connections of a parent process: kept, and never touched, in a forked child."""
 
 
-class AsyncClient(StateBackend[StateT]):
+class AsyncClient(AsyncFace[StateT]):
     """A state backend over a daemon's socket, for asyncio.
 
     `socket` is a path or `unix:///path`; without it the usual places are looked at (`address`).
@@ -85,7 +81,7 @@ class AsyncClient(StateBackend[StateT]):
     ) -> None:
         self.socket = find_socket(socket)
         self.timeout = timeout
-        self._states: StateCalls[StateT] = StateCalls(state_type)
+        self._states: TypedStateCalls[StateT] = TypedStateCalls(state_type)
         self._link: _Link | None = None
 
     async def __aenter__(self) -> AsyncClient[StateT]:
@@ -100,75 +96,6 @@ class AsyncClient(StateBackend[StateT]):
     ) -> None:
         await self.close()
 
-    async def load(self, job_id: str) -> StateT | None:
-        return await self._run(self._states.load(job_id))
-
-    async def save(self, state: StateT, *, if_revision: int | None = None) -> int:
-        return await self._run(self._states.save(state, if_revision))
-
-    async def delete(self, job_id: str) -> bool:
-        return await self._run(self._states.delete(job_id))
-
-    async def list_jobs(self) -> list[StateT]:
-        return await self._run(self._states.list_jobs())
-
-    async def get_next_sheet(self, job_id: str) -> int | None:
-        return await self._run(calls.get_next_sheet(job_id))
-
-    async def mark_sheet_status(
-        self,
-        job_id: str,
-        sheet_num: int,
-        status: str,
-        error_message: str | None = None,
-    ) -> None:
-        await self._run(calls.mark_sheet_status(job_id, sheet_num, status, error_message))
-
-    async def save_sheet(self, job_id: str, sheet: SheetState) -> int:
-        return await self._run(self._states.save_sheet(job_id, sheet))
-
-    async def claim_next_sheet(self, job_id: str, *, max_attempts: int = 1) -> int | None:
-        return await self._run(calls.claim_next_sheet(job_id, max_attempts))
-
-    async def record_execution(
-        self,
-        job_id: str,
-        sheet_num: int,
-        attempt_num: int,
-        prompt: str | None = None,
-        output: str | None = None,
-        exit_code: int | None = None,
-        duration_seconds: float | None = None,
-    ) -> int | None:
-        request = RecordExecution(
-            job_id, sheet_num, attempt_num, prompt, output, exit_code, duration_seconds
-        )
-        return await self._run(calls.record_execution(request))
-
-    async def get_execution_history(
-        self,
-        job_id: str,
-        sheet_num: int | None = None,
-        limit: int = 100,
-        before_id: int | None = None,
-    ) -> list[ExecutionRecord]:
-        return await self._run(calls.get_execution_history(job_id, sheet_num, limit, before_id))
-
-    async def get_execution_history_count(self, job_id: str, sheet_num: int | None = None) -> int:
-        return await self._run(calls.get_execution_history_count(job_id, sheet_num))
-
-    async def get_job_statistics(self, job_id: str) -> JobStatistics:
-        return await self._run(calls.get_job_statistics(job_id))
-
-    async def query_jobs(
-        self,
-        status: str | None = None,
-        since: datetime | None = None,
-        limit: int = 50,
-        after: JobSummary | str | None = None,
-    ) -> list[JobSummary]:
-        return await self._run(calls.query_jobs(status, since, limit, after))
-
     async def infer_state_from_artifacts(
         self, job_id: str, workspace: str | Path, artifact_pattern: str
     ) -> int | None:
@@ -179,10 +106,6 @@ class AsyncClient(StateBackend[StateT]):
     async def status(self) -> DaemonStatus:
         """How the daemon is."""
         return await self._run(calls.ask(Status()))
-
-    @property
-    def supports_execution_history(self) -> bool:
-        return True
 
     async def close(self) -> None:
         link, self._link = self._link, None

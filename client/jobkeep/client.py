@@ -35,7 +35,7 @@ from jobkeep.core import (
     timed_out,
     unreachable,
 )
-from jobkeep.states import StateCalls
+from jobkeep.states import TypedStateCalls
 from jobkeep_protocol import calls
 from jobkeep_protocol.backend import (
     ExecutionRecord,
@@ -94,7 +94,7 @@ class Client(Generic[StateT]):
     ) -> None:
         self.socket = find_socket(socket)
         self.timeout = timeout
-        self._states: StateCalls[StateT] = StateCalls(state_type)
+        self._states: TypedStateCalls[StateT] = TypedStateCalls(state_type)
         self._link: _Link | None = None
         self._lock = threading.Lock()
         _clients.add(self)
@@ -154,7 +154,7 @@ class Client(Generic[StateT]):
         request = RecordExecution(
             job_id, sheet_num, attempt_num, prompt, output, exit_code, duration_seconds
         )
-        return self._run(calls.record_execution(request))
+        return self._run(calls.ask(request))
 
     def get_execution_history(
         self,

@@ -1,7 +1,7 @@
 """The calls that carry states, for states of the caller's type.
 
-What lives here: `StateCalls`, which joins the protocol's calls with the adapter and with what is
-known of the jobs seen before; both clients run its calls. What may not: I/O.
+What lives here: `TypedStateCalls`, which joins the protocol's calls with the adapter and with what
+is known of the jobs seen before; both clients run its calls. What may not: I/O.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from jobkeep_protocol.changes import DEFAULT_CAPACITY, SeenJobs
 StateT = TypeVar("StateT")
 
 
-class StateCalls(Generic[StateT]):
-    """Loads and saves in the caller's type; remembers what was seen."""
+class TypedStateCalls(Generic[StateT]):
+    """`StateCalls` for the caller's type; remembers what was seen."""
 
     def __init__(self, state_type: type[StateT]) -> None:
         self._adapter = Adapter(state_type)
@@ -38,9 +38,9 @@ class StateCalls(Generic[StateT]):
         self._remember(job_id, self._adapter.remainder(state))
         return self._adapter.from_state(state)
 
-    def save(self, value: StateT, if_revision: int | None) -> Call[int]:
+    def save(self, state: StateT, if_revision: int | None) -> Call[int]:
         """`StateBackend.save`."""
-        job_id: str = getattr(value, "job_id", "")
+        job_id: str = getattr(state, "job_id", "")
         remainder = self._remainders.get(job_id)
         if remainder is None:
             remainder = Remainder()
@@ -48,9 +48,9 @@ class StateCalls(Generic[StateT]):
                 kept = yield from calls.load(job_id, self._seen)
                 remainder = self._adapter.remainder(kept)
             self._remember(job_id, remainder)
-        state = self._adapter.to_state(value, remainder)
-        saved = yield from calls.save(state, self._seen, if_revision)
-        self._adapter.was_saved(value, {"revision": saved.revision, "updated_at": saved.updated_at})
+        ours = self._adapter.to_state(state, remainder)
+        saved = yield from calls.save(ours, self._seen, if_revision)
+        self._adapter.was_saved(state, {"revision": saved.revision, "updated_at": saved.updated_at})
         return saved.revision
 
     def delete(self, job_id: str) -> Call[bool]:

@@ -33,7 +33,6 @@ from jobkeep_protocol.messages import (
     Loaded,
     MarkSheetStatus,
     QueryJobs,
-    RecordExecution,
     Request,
     Saved,
     SaveSheet,
@@ -166,11 +165,6 @@ def save_sheet(job_id: str, sheet: SheetState) -> Call[int]:
 def claim_next_sheet(job_id: str, max_attempts: int = 1) -> Call[int | None]:
     """`StateBackend.claim_next_sheet`."""
     return (yield from ask(ClaimNextSheet(job_id, max_attempts)))
-
-
-def record_execution(request: RecordExecution) -> Call[int | None]:
-    """`StateBackend.record_execution`."""
-    return (yield from ask(request))
 
 
 def get_execution_history(

@@ -113,7 +113,7 @@ RECORD = m.RecordExecution("job", 1, 2, "p", "o", 0, 1.5)
             4,
         ),
         (lambda: calls.claim_next_sheet("job", 2), m.ClaimNextSheet("job", 2), None, None),
-        (lambda: calls.record_execution(RECORD), RECORD, 7, 7),
+        (lambda: calls.ask(RECORD), RECORD, 7, 7),
         (
             lambda: calls.get_execution_history_count("job", 2),
             m.GetExecutionHistoryCount("job", 2),
