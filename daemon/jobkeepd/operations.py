@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobkeep_protocol.errors import JobkeepError, StorageError
+from jobkeep_protocol.errors import JobkeepError
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     DaemonStatus,
@@ -111,8 +111,14 @@ class Operations:
         except JobkeepError as error:
             body = encode_error(request_id, error)
         except Exception as error:
-            log.exception("%s failed", name)
-            body = encode_error(request_id, StorageError(f"{name} failed: {error}"))
+            log.exception("a defect in %s", name)
+            body = encode_error(
+                request_id,
+                JobkeepError(
+                    f"a defect of jobkeepd in {name} ({type(error).__name__}: {error}); its log "
+                    "has the details"
+                ),
+            )
         reply(body)
 
     async def _describe(self) -> DaemonStatus:

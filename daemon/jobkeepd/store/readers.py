@@ -12,6 +12,7 @@ before the connection is used again.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from jobkeep_protocol.errors import StorageError
 from jobkeepd.store.connection import reading_uri
 
 CONNECTIONS = 4
@@ -42,13 +44,19 @@ class Readers:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A connection for one read; waits for one while all are in use."""
+        """A connection for one read; waits for one while all are in use.
+
+        Raises StorageError for whatever SQLite refuses in it.
+        """
         async with self._places:
-            connection = self._free.pop() if self._free else await self._open()
             try:
-                yield connection
-            finally:
-                self._free.append(connection)
+                connection = self._free.pop() if self._free else await self._open()
+                try:
+                    yield connection
+                finally:
+                    self._free.append(connection)
+            except sqlite3.Error as error:
+                raise StorageError(f"the database cannot be read: {error}") from error
 
     async def close(self) -> None:
         """Close all connections, after the statements that run on them."""

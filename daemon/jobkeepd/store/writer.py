@@ -163,11 +163,20 @@ class Writer:
         if broken is not None and self._broken is None:
             self._broken = broken
             self._on_broken(broken)
-        for write in batch:
-            write.done(write.outcome)
         if self._broken is not None:
             while self._queue:
-                self._queue.popleft().done(self._broken)
+                refused = self._queue.popleft()
+                refused.outcome = self._broken
+                batch.append(refused)
+        has_more = bool(self._queue)
+        if has_more:
+            self._hand_over()  # first: the thread works while the replies go out
+        for write in batch:
+            write.done(write.outcome)
+        if not has_more:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._queue:
             self._hand_over()
         else:
