@@ -18,7 +18,6 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
@@ -96,7 +95,9 @@ class Client(Generic[StateT]):
         self.timeout = timeout
         self._states: TypedStateCalls[StateT] = TypedStateCalls(state_type)
         self._link: _Link | None = None
+        self._losses = 0
         self._lock = threading.Lock()
+        """Guards what is above: what was seen is shared by the calls of all threads."""
         _clients.add(self)
 
     def __enter__(self) -> Client[StateT]:
@@ -217,7 +218,11 @@ class Client(Generic[StateT]):
     def _usable_link(self) -> _Link:
         with self._lock:
             if self._link is None:
-                self._link = _Link(self.socket, self._states.forget)
+                self._link = _Link(self.socket)
+                self._losses = -1
+            if self._losses != self._link.losses:
+                self._losses = self._link.losses
+                self._states.forget()
             return self._link
 
 
@@ -247,9 +252,10 @@ class _Link:
     `_changed` guards all state and is notified when replies have come or the driver has left.
     """
 
-    def __init__(self, path: Path, on_connect: Callable[[], None]) -> None:
+    def __init__(self, path: Path) -> None:
+        self.losses = 0
+        """How often the connection was lost: what was seen before is not to be relied on."""
         self._path = path
-        self._on_connect = on_connect
         self._pipeline = Pipeline()
         self._changed = threading.Condition()
         self._socket: socket.socket | None = None
@@ -362,7 +368,6 @@ class _Link:
             self._wake_up = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
         self._socket = connection
         self._was_connected = True
-        self._on_connect()
         self._outgoing.clear()
         self._send(self._pipeline.connection_made())
         return None
@@ -421,6 +426,8 @@ class _Link:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+            self.losses += 1
             self._outgoing.clear()
             self._pipeline.connection_lost()
+            self._wake_driver()  # it may be waiting on the socket that was just closed
             self._connect_at = time.monotonic() + self._backoff.next_delay()
