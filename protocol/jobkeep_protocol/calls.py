@@ -21,6 +21,7 @@ from jobkeep_protocol.changes import (
     encode_sheets,
     whole,
 )
+from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
@@ -39,6 +40,9 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeep_protocol.values import check_integer, member, refused
+
+LOAD_ATTEMPTS = 10
+"""How often a state that changes while its pages are read is begun anew."""
 
 T = TypeVar("T")
 Call: TypeAlias = Generator[Request[Any], Any, T]
@@ -79,7 +83,7 @@ def run_blocking(
 
 def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | None]:
     """`StateBackend.load`: the pages of the sheets are put together, and kept in mind."""
-    while True:
+    for _ in range(LOAD_ATTEMPTS):
         page = yield from ask(Load(job_id))
         if page is None:
             return None
@@ -88,6 +92,10 @@ def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | No
             if seen is not None:
                 seen.put(job_id, page.sequence, encode_received(state))
             return state
+    raise StorageError(
+        f"job {job_id!r} is so large that it is read in several pages, and changed each of "
+        f"{LOAD_ATTEMPTS} times before the last of them was read; try again when less is going on"
+    )
 
 
 def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:

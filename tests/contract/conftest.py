@@ -28,6 +28,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies that fill a page soon: after 10 rows, 4 kB or 5 jobs."""
     monkeypatch.setattr(readers, "PAGE_ROWS", 10)
     monkeypatch.setattr(readers, "PAGE_BYTES", 4_096)
+    monkeypatch.setattr(readers, "STATE_BYTES", 4_096)
     monkeypatch.setattr(readers, "FIRST_ROWS", 3)
     monkeypatch.setattr(reads, "JOBS_A_PAGE", 5)
 

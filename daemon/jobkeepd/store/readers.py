@@ -12,6 +12,7 @@ before the connection is used again.
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,10 @@ CONNECTIONS = 4
 PAGE_BYTES = 1024 * 1024
 """A page is full once its parts, encoded, are larger than this."""
 
+STATE_BYTES = 16 * 1024 * 1024
+"""The same for the state of one job: it comes in one page unless it is very large, since pages
+that belong together can only be had while nobody changes the job."""
+
 PAGE_ROWS = 1_000
 FIRST_ROWS = 16
 """Rows fetched before it is known how large they are: one of them can be as large as a frame."""
@@ -41,6 +46,16 @@ class Readers:
         self._free: list[aiosqlite.Connection] = []
         self._all: list[aiosqlite.Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[aiosqlite.Connection]:
+        """A connection whose statements all see the same commit."""
+        async with self.connection() as connection:
+            await connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                await connection.rollback()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -82,16 +97,18 @@ class Page:
     A part is None for a row that has nothing to send. `more` says that rows may be left.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int, max_rows: float) -> None:
         self.keys: list[Any] = []
         self.parts: list[Any] = []
         self.bytes = 0
         self.more = False
+        self._max_bytes = max_bytes
+        self._max_rows = max_rows
 
     @property
     def is_full(self) -> bool:
         """Whether what there is makes a page."""
-        return self.bytes >= PAGE_BYTES or len(self.parts) >= PAGE_ROWS
+        return self.bytes >= self._max_bytes or len(self.parts) >= self._max_rows
 
     def add(self, key: Any, part: msgspec.Raw | None) -> None:
         """One part more."""
@@ -105,7 +122,8 @@ class Page:
         if not self.parts:
             return FIRST_ROWS
         average = self.bytes // len(self.parts) + 1
-        return max(1, min(PAGE_ROWS - len(self.parts), (PAGE_BYTES - self.bytes) // average))
+        room = (self._max_bytes - self.bytes) // average
+        return int(max(1, min(self._max_rows - len(self.parts), room, PAGE_ROWS)))
 
 
 async def read_page(
@@ -115,7 +133,26 @@ async def read_page(
     encode: Callable[[Any], msgspec.Raw | None],
 ) -> Page:
     """The first rows of a statement, as many as make a page."""
-    page = Page()
+    return await _fill(Page(PAGE_BYTES, PAGE_ROWS), connection, statement, values, encode)
+
+
+async def read_state(
+    connection: aiosqlite.Connection,
+    statement: str,
+    values: Sequence[Any],
+    encode: Callable[[Any], msgspec.Raw | None],
+) -> Page:
+    """The first rows of a statement, as many as make a page of one job's state."""
+    return await _fill(Page(STATE_BYTES, math.inf), connection, statement, values, encode)
+
+
+async def _fill(
+    page: Page,
+    connection: aiosqlite.Connection,
+    statement: str,
+    values: Sequence[Any],
+    encode: Callable[[Any], msgspec.Raw | None],
+) -> Page:
     async with connection.execute(statement, values) as cursor:
         while not page.is_full:
             wanted = page.rows_to_fetch()

@@ -4,8 +4,7 @@ What lives here: one function for each operation that reads the database, and th
 it. What may not: writing, and deciding what a reader may see.
 
 Answers that can be large are put together from parts that are encoded one by one, so that their
-size is known. Two statements of one read need not see the same commit; where that matters, they
-compare the job's sequence, which grows with every change of the job and of its sheets.
+size is known.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from jobkeep_protocol.messages import (
 from jobkeep_protocol.states import JobStatus, SheetStatus
 from jobkeep_protocol.values import refused
 from jobkeepd.processes import ProcessId
-from jobkeepd.store.readers import Readers, read_page
+from jobkeepd.store.readers import Readers, read_page, read_state
 from jobkeepd.store.rows import JOBS, SHEETS, to_text
 
 RequestT = TypeVar("RequestT")
@@ -67,43 +66,25 @@ def reads(
 @reads(Load)
 async def load(readers: Readers, request: Load) -> Loaded | None:
     """One page of a job."""
-    async with readers.connection() as connection:
-        while True:
-            loaded = await _load(connection, request)
-            if loaded is not _CHANGED:
-                return loaded
-
-
-_CHANGED = Loaded(None, [], -1)
-"""The job changed between the statements that read it."""
-
-
-async def _load(connection: aiosqlite.Connection, request: Load) -> Loaded | None:
-    state: Any = None
-    sequence: int | None = None
-    if request.after_sheet is None:
+    async with readers.snapshot() as connection:
         row = await _one(connection, _SELECT_JOB, request.job_id)
         if row is None:
             return None
-        sequence, state = row[0], _job_part(row)
-    page = await read_page(
-        connection,
-        f"{_SELECT_SHEETS} AND sheets.sheet_num > ? WHERE jobs.id = ? ORDER BY sheet_num",
-        (request.after_sheet or 0, request.job_id),
-        _sheet_part,
-    )
-    if not page.keys or (sequence is not None and page.keys[-1] != sequence):
-        return None if state is None else _CHANGED
-    return _loaded(state, page.parts, page.keys[-1], page.more)
+        page = await read_state(
+            connection,
+            f"SELECT 0, {_SHEET_COLUMNS} FROM sheets WHERE job_id = ? AND sheet_num > ? "
+            "ORDER BY sheet_num",
+            (request.job_id, request.after_sheet or 0),
+            _sheet_part,
+        )
+    state = _job_part(row) if request.after_sheet is None else None
+    return _loaded(state, page.parts, row[0], page.more)
 
 
 @reads(ListJobs)
 async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
-    """One page of jobs: one statement for the jobs, one for the sheets of all of them.
-
-    A job that changed between the two has a higher sequence then, and comes in a later page.
-    """
-    async with readers.connection() as connection:
+    """One page of jobs: one statement for the jobs, one for the sheets of all of them."""
+    async with readers.snapshot() as connection:
         jobs = await read_page(
             connection,
             f"SELECT sequence, {_JOB_COLUMNS} FROM jobs WHERE sequence > ? ORDER BY sequence "
