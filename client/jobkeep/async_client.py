@@ -20,6 +20,7 @@ from jobkeep.core import (
     Backoff,
     Pipeline,
     Ticket,
+    check_timeout,
     is_passing,
     timed_out,
     unreachable,
@@ -80,7 +81,7 @@ class AsyncClient(AsyncFace[StateT]):
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         self.socket = find_socket(socket)
-        self.timeout = timeout
+        self.timeout = check_timeout(timeout)
         self._states: TypedStateCalls[StateT] = TypedStateCalls(state_type)
         self._link: _Link | None = None
 

@@ -41,12 +41,21 @@ from jobkeep_protocol.messages import (
     open_envelope,
     operation_name,
 )
+from jobkeep_protocol.values import check_number, refused
 from jobkeep_protocol.version import __version__
 
 DEFAULT_TIMEOUT = 10.0
 
 FIRST_DELAY = 0.01
 LONGEST_DELAY = 0.5
+
+
+def check_timeout(timeout: float) -> float:
+    """A client's timeout. Raises InvalidRequest for what is no number of seconds above 0."""
+    check_number("timeout", timeout, 0)
+    if timeout == 0:
+        raise refused("timeout", timeout, "a number of seconds above 0")
+    return timeout
 
 
 class Ticket:
@@ -218,8 +227,8 @@ def unreachable(path: Path, error: OSError) -> JobkeepError:
     facts = {"socket": str(path)}
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionDenied(
-            f"uid {os.geteuid()} may not connect to {path}: {error.strerror}; ask for membership "
-            "in the group of the socket, or run as its user",
+            f"uid {os.geteuid()} may not connect to {path}: {error.strerror}; run as the user that "
+            "the daemon runs as, or start one of your own with `jobkeepd`",
             {**facts, "role": "read"},
         )
     reason = error.strerror or str(error)
@@ -228,12 +237,12 @@ def unreachable(path: Path, error: OSError) -> JobkeepError:
     elif error.errno is not None:
         return DaemonUnavailable(
             f"no daemon answers at {path} ({reason}); start one with `jobkeepd --socket {path}`, "
-            "or name another socket with $JOBKEEP_SOCKET",
+            "or name another socket (--socket, $JOBKEEP_SOCKET)",
             facts,
         )
     return DaemonUnavailable(
-        f"no daemon can be at {path} ({reason}); name the socket of one with $JOBKEEP_SOCKET, or "
-        "start one with `jobkeepd`",
+        f"no daemon can be at {path} ({reason}); name the socket of one (--socket, "
+        "$JOBKEEP_SOCKET), or start one with `jobkeepd`",
         facts,
     )
 

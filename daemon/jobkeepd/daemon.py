@@ -26,6 +26,9 @@ from jobkeepd.store.store import Store
 
 log = logging.getLogger(__name__)
 
+LOCK_PATIENCE_SECONDS = 2.0
+"""How long to wait for the database of a daemon that is just ending."""
+
 DRAIN_SECONDS = 10.0
 """How long a client that does not take its replies may hold up the end."""
 
@@ -57,7 +60,9 @@ class Daemon:
         database, socket = self._settings.database, self._settings.socket_path
         for directory in (database.parent, socket.parent):
             _make_private_directory(directory)
-        self._store = Store(database, self._settings.durability, self._on_broken)
+        self._store = Store(
+            database, self._settings.durability, self._on_broken, LOCK_PATIENCE_SECONDS
+        )
         self._operations = Operations(self._store, self._describe)
         self._server = Server(socket, self._operations)
         loop = asyncio.get_running_loop()
@@ -79,7 +84,7 @@ class Daemon:
             await self._close()
         if self._broken is not None:
             raise self._broken
-        log.info("stopped: all that was received is on disk")
+        log.info("stopped: every write that was acknowledged is on disk")
 
     async def _close(self) -> None:
         self._server.stop_accepting()

@@ -205,7 +205,10 @@ class StateBackend(ABC, Generic[StateT]):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back what is held. Idempotent; what was acknowledged stays."""
+        """Give back what is held. Idempotent; what was acknowledged stays.
+
+        A call after it opens or connects again.
+        """
 
 
 _SHEET_IN_NAME = re.compile(r"sheet[-_ ]?(\d+)", re.IGNORECASE)

@@ -48,7 +48,7 @@ class JobNotFound(JobkeepError, ValueError):
     def named(cls, job_id: str) -> JobNotFound:
         """The error for this job id, in the words that callers match on."""
         return cls(
-            f"No state found for job {job_id!r}; save it first (`jobkeep jobs` lists those kept)",
+            f"No state found for job {job_id!r}; `jobkeep jobs` lists those that are kept",
             {"job_id": job_id},
         )
 

@@ -170,7 +170,7 @@ def test_signal_ends_the_daemon_and_leaves_one_file(
         assert daemon.wait() == 0
         with pytest.raises(EOFError):
             wire.receive()
-    assert "stopped: all that was received is on disk" in daemon.log
+    assert "stopped: every write that was acknowledged is on disk" in daemon.log
     assert not daemon.socket.exists()
     left = {path.name for path in daemon.database.parent.glob("state.db*")}
     assert left == {"state.db", "state.db.lock"}

@@ -10,6 +10,7 @@ out, 130 interrupted, 141 nobody reads the output any more.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ def group(ctx: click.Context, socket: str | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; gives the exit status. Every error is one line on stderr."""
+    _open_missing_streams()
     try:
         with group.make_context("jobkeep", list(arguments)) as context:
             status = group.invoke(context)
@@ -112,6 +114,14 @@ def run(arguments: Sequence[str]) -> int:
         _discard_output()
         return _fail(EXIT_FAILED, str(error))
     return status if isinstance(status, int) else 0
+
+
+def _open_missing_streams() -> None:
+    """A stream that was closed by the shell (`>&-`) goes nowhere; Python has None in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115, PTH123 # for the whole process
+            setattr(sys, name, stream)
 
 
 def _discard_output() -> None:

@@ -18,12 +18,12 @@ from jobkeep_protocol.errors import JobNotFound
 @click.pass_context
 def command(ctx: click.Context, job_id: str, yes: bool, as_json: bool) -> int:
     """Delete a job with its sheets and its history, after asking."""
-    if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; give --yes to delete", ctx)
     with connect(ctx) as client:
         statistics = client.get_job_statistics(job_id)
         if not statistics:
             raise JobNotFound.named(job_id)
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on; give --yes to delete", ctx)
         what = (
             f"job {printable(job_id)} with {counted(statistics['total_sheets'], 'sheet')} and "
             f"{counted(statistics['total_executions'], 'attempt')}"

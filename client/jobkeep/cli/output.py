@@ -89,6 +89,13 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+WIDE_COLUMNS = frozenset({"JOB", "ITEM", "ERROR", "PROMPT", "OUTPUT"})
+"""The columns that give way when the window is narrow; the others are short and stay whole."""
+
+WIDEST_CELL = 80
+"""How far one long cell may push the columns to its right when the output is no terminal."""
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows of text below the names of their columns.
 
@@ -98,20 +105,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     if sys.stdout.isatty():
         _table_on_terminal(columns, texts)
     else:
-        widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+        widths = [
+            min(WIDEST_CELL, max(map(len, column))) for column in zip(columns, *texts, strict=True)
+        ]
         for row in (columns, *texts):
             padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print("  ".join(padded).rstrip())
 
 
-def _table_on_terminal(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _table_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="ellipsis", no_wrap=True)
+    for index, column in enumerate(columns):
+        width = max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
+        least = len(column) if column in WIDE_COLUMNS else width
+        shown.add_column(column, overflow="ellipsis", no_wrap=True, min_width=least)
     status = columns.index("STATUS") if "STATUS" in columns else None
     for row in rows:
         cells = [Text(cell) for cell in row]

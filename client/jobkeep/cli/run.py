@@ -15,7 +15,7 @@ import click
 from jobkeep import AsyncClient
 from jobkeep.cli.dialogue import PATIENCE_SECONDS
 from jobkeep.cli.items import read_items, split_arguments
-from jobkeep.cli.output import counted, document, message, printable
+from jobkeep.cli.output import document, message, printable
 from jobkeep.cli.plan import Plan, command_of, item_of
 from jobkeep.cli.report import Report, TerminalReport
 from jobkeep.cli.runner import Order, Outcome, Runner, plan_for
@@ -204,7 +204,8 @@ def _summary(job_id: str, outcome: Outcome) -> str:
             f"{counts.failed} of {counts.total} items failed, {counts.completed} are done ({now}); "
             "the same command line with --retry-failed tries the failed ones again"
         )
-    return f"all {counted(counts.total, 'item')} are done ({now})"
+    done = "the item is" if counts.total == 1 else f"all {counts.total} items are"
+    return f"{done} done ({now})"
 
 
 def _exit_status(outcome: Outcome) -> int:

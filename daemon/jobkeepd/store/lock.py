@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
+
+_PAUSE_SECONDS = 0.05
 
 
 class DatabaseInUse(StorageError):
@@ -22,24 +25,40 @@ class DatabaseInUse(StorageError):
 class DatabaseLock:
     """The exclusive right to open a database. Taken on construction.
 
-    Raises DatabaseInUse, naming the process that has it.
+    `patience` is how many seconds to wait for it: a process that was killed may take a moment to
+    end, in a sync of the disk for instance, and has its locks until then. Raises DatabaseInUse,
+    naming the process that has it, and StorageError when there can be no lock file.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, patience: float = 0.0) -> None:
         self.path = database.with_name(database.name + ".lock")
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(
+                f"the lock file {self.path} cannot be opened: {error.strerror}; may uid "
+                f"{os.geteuid()} write to it and its directory? Give another path with --db if not"
+            ) from error
+        deadline = time.monotonic() + patience
+        while not self._try():
+            if time.monotonic() >= deadline:
+                holder = os.pread(self._file, 32, 0).decode(errors="replace").strip()
+                self.release()
+                raise DatabaseInUse(
+                    f"the database {database} is in use by process {holder or '(unknown)'}; "
+                    "connect to its socket instead of opening the file, or stop it first",
+                    {"pid": int(holder) if holder.isdigit() else None, "database": str(database)},
+                )
+            time.sleep(_PAUSE_SECONDS)
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def _try(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._file, 32, 0).decode(errors="replace").strip()
-            os.close(self._file)
-            raise DatabaseInUse(
-                f"the database {database} is in use by process {holder or '(unknown)'}; connect to "
-                "its socket instead of opening the file, or stop it first",
-                {"pid": int(holder) if holder.isdigit() else None, "database": str(database)},
-            ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+            return False
+        return True
 
     def release(self) -> None:
         """Give the lock back. Idempotent."""

@@ -44,6 +44,7 @@ class Store:
         database: Path,
         durability: Durability,
         on_broken: Callable[[StorageError], None],
+        lock_patience: float = 0.0,
     ) -> None:
         """Take the lock, open the file, bring its schema to this version.
 
@@ -51,7 +52,7 @@ class Store:
         """
         self.database = database
         self.durability = durability
-        self._lock = DatabaseLock(database)
+        self._lock = DatabaseLock(database, lock_patience)
         try:
             create_private(database)
             with open_for_looking(database) as looking:
