@@ -66,15 +66,18 @@ class Adapter(Generic[StateT]):
         )
         self.knows_all = False
 
+    def check_type(self, value: StateT) -> None:
+        """Refuse a state that is no `state_type`."""
+        is_derived = self.is_native and type(value) is not CheckpointState
+        if not isinstance(value, self.state_type) or is_derived:
+            raise refused("state", value, f"a {self.state_type.__name__}, the client's state_type")
+
     def to_state(self, value: StateT, remainder: Remainder) -> CheckpointState:
         """The state that `value` stands for.
 
         Raises InvalidRequest, naming the field, for what no state can hold.
         """
-        if not isinstance(value, self.state_type) or (
-            self.is_native and type(value) is not CheckpointState
-        ):
-            raise refused("state", value, f"a {self.state_type.__name__}, the client's state_type")
+        self.check_type(value)
         if isinstance(value, CheckpointState) and self.is_native:
             return value
         job, extra = _split(self._dumped(value), _JOB_FIELDS)
@@ -92,12 +95,15 @@ class Adapter(Generic[StateT]):
         state: CheckpointState = _convert("", job, CheckpointState)
         return state
 
-    def to_sheet(self, sheet: Any) -> SheetState:
-        """The SheetState for a sheet of the caller's type."""
+    def to_sheet(self, sheet: Any, kept: SheetState | None = None) -> SheetState:
+        """The SheetState for a sheet of the caller's type, with what `kept` has beyond that."""
         if type(sheet) is SheetState:
             return sheet
         dump, _ = _converters(type(sheet))
-        return self._sheet("sheet.", dump(sheet), ({}, {}))
+        beyond: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        if kept is not None:
+            beyond = _beyond(kept, _field_types(type(sheet)), _takes_any_field(type(sheet)))
+        return self._sheet("sheet.", dump(sheet), beyond)
 
     def from_state(self, state: CheckpointState) -> StateT:
         """The state in the caller's type.
@@ -218,10 +224,9 @@ def _convert(name: str, data: dict[str, Any], kind: Any) -> Any:
 def _converters(kind: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], Any]]:
     """How a value of this type becomes a dict of JSON values, and how it is made from one."""
     if _is_pydantic(kind):
-        keys = _pydantic_input_keys(kind)
         return (
-            lambda value: value.model_dump(mode="json"),
-            lambda data: kind.model_validate({keys.get(k, k): v for k, v in data.items()}),
+            lambda value: value.model_dump(mode="json", by_alias=False),
+            lambda data: kind.model_validate(_under_input_keys(kind, data), strict=False),
         )
     if dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct):
         return msgspec.to_builtins, lambda data: msgspec.convert(data, kind, strict=False)
@@ -239,7 +244,10 @@ def _field_types(kind: Any) -> dict[str, Any]:
 
 
 def _value_type(annotation: Any) -> Any:
-    """`dict[int, Sheet]` -> Sheet, where Sheet has fields."""
+    """`dict[int, Sheet]`, or that or None, -> Sheet, where Sheet has fields."""
+    alternatives = [one for one in get_args(annotation) if one is not type(None)]
+    if type(None) in get_args(annotation) and len(alternatives) == 1:
+        annotation = alternatives[0]
     arguments = get_args(annotation)
     if len(arguments) != 2:
         return None
@@ -257,6 +265,16 @@ def _is_pydantic(kind: Any) -> bool:
 def _takes_any_field(kind: Any) -> bool:
     """Whether a type keeps fields it does not declare, as pydantic's extra="allow"."""
     return _is_pydantic(kind) and kind.model_config.get("extra") == "allow"
+
+
+def _under_input_keys(kind: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with each field, of the job and of its sheets, under the key it is read from."""
+    keys = _pydantic_input_keys(kind)
+    sheet = _value_type(kind.model_fields["sheets"].annotation) if "sheets" in data else None
+    if _is_pydantic(sheet):
+        sheets = {n: _under_input_keys(sheet, one) for n, one in data["sheets"].items()}
+        data = {**data, "sheets": sheets}
+    return {keys.get(name, name): value for name, value in data.items()}
 
 
 def _pydantic_input_keys(kind: Any) -> dict[str, str]:

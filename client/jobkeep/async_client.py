@@ -31,7 +31,7 @@ from jobkeep_protocol.backend import (
     StateT,
     highest_sheet,
 )
-from jobkeep_protocol.errors import JobkeepError
+from jobkeep_protocol.errors import DaemonUnavailable, JobkeepError
 from jobkeep_protocol.face import AsyncFace
 from jobkeep_protocol.messages import DaemonStatus, Request, Status
 from jobkeep_protocol.states import CheckpointState
@@ -142,6 +142,7 @@ class _Link(asyncio.Protocol):
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._connecting: asyncio.Task[JobkeepError | None] | None = None
         self._was_connected = False
+        self._is_closed = False
         self._backoff = Backoff()
 
     @property
@@ -174,7 +175,9 @@ class _Link(asyncio.Protocol):
         return ticket.result()
 
     async def close(self) -> None:
-        """Close the connection. What is unanswered stays so."""
+        """Close the connection. What is unanswered stays so, and its callers are told."""
+        self._is_closed = True
+        self._give_up(DaemonUnavailable("the client was closed by another task"))
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -208,12 +211,14 @@ class _Link(asyncio.Protocol):
         self._closed.set_result(None)
         self._pipeline.connection_lost()
         self._offer_slots()
-        if self._pipeline.is_waiting:
+        if self._pipeline.is_waiting and not self._is_closed:
             self._start_connecting()
 
     # -- inside -------------------------------------------------------------------------------
 
     def _start(self, request: Request[Any]) -> Ticket:
+        if self._is_closed:
+            raise DaemonUnavailable("the client was closed by another task")
         ticket = self._pipeline.start(request)
         ticket.waiter = self.loop.create_future()
         if self._transport is None:

@@ -262,6 +262,7 @@ class _Link:
         self._socket: socket.socket | None = None
         self._outgoing = bytearray()
         self._has_driver = False
+        self._is_closed = False
         self._wake_up: FileIO | None = None
         """An eventfd(2) that ends the driver's wait when there is something to send."""
         self._was_connected = False
@@ -285,10 +286,11 @@ class _Link:
             with self._changed:
                 while not self._pipeline.free_slots and time.monotonic() < deadline:
                     self._wait_or_drive(deadline)
+                if self._is_closed:
+                    raise _closed()
                 if self._pipeline.free_slots:
                     ticket = self._pipeline.start(request)
-                    if self._socket is not None:
-                        self._send(ticket.frame)
+                    self._send_or_disconnect(ticket.frame)
                 while ticket is not None and not ticket.is_done and time.monotonic() < deadline:
                     self._wait_or_drive(deadline)
                 if ticket is None or not ticket.is_done:
@@ -301,7 +303,8 @@ class _Link:
     def close(self) -> None:
         """Close the connection. What is unanswered stays so, and its callers are told."""
         with self._changed:
-            self._pipeline.fail_all(DaemonUnavailable("the client was closed by another thread"))
+            self._is_closed = True
+            self._pipeline.fail_all(_closed())
             while self._has_driver:
                 self._wake_driver()
                 self._changed.wait()
@@ -326,6 +329,11 @@ class _Link:
         self._has_driver = True
         try:
             self._drive(deadline)
+        except BaseException:
+            # Ctrl-C, say: bytes may have been read or sent that are not accounted for. On a new
+            # connection all that is unanswered is sent again.
+            self._disconnect()
+            raise
         finally:
             self._has_driver = False
             self._changed.notify_all()
@@ -372,6 +380,14 @@ class _Link:
         self._outgoing.clear()
         self._send(self._pipeline.connection_made())
         return None
+
+    def _send_or_disconnect(self, data: bytes) -> None:
+        if self._socket is not None:
+            try:
+                self._send(data)
+            except BaseException:  # as in _wait_or_drive
+                self._disconnect()
+                raise
 
     def _send(self, data: bytes) -> None:
         """Send now, or leave it to the driver, in order."""
@@ -432,3 +448,7 @@ class _Link:
             self._pipeline.connection_lost()
             self._wake_driver()  # it may be waiting on the socket that was just closed
             self._connect_at = time.monotonic() + self._backoff.next_delay()
+
+
+def _closed() -> DaemonUnavailable:
+    return DaemonUnavailable("the client was closed by another thread")

@@ -139,6 +139,7 @@ class Pipeline:
 
     def connection_made(self) -> bytes:
         """What to send first on a new connection: the hello, and again what is unanswered."""
+        self.connection_lost()  # also settles what was abandoned while there was no connection
         self._frames = FrameReader()
         hello = Hello(
             PROTOCOL_VERSION, "jobkeep-python", __version__, self._client_id, MAX_FRAME_BYTES

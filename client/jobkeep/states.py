@@ -13,8 +13,13 @@ from jobkeep.adapters import Adapter, Remainder
 from jobkeep_protocol import calls
 from jobkeep_protocol.calls import Call
 from jobkeep_protocol.changes import DEFAULT_CAPACITY, SeenJobs
+from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.messages import Saved
 
 StateT = TypeVar("StateT")
+
+SAVE_ATTEMPTS = 20
+"""How often a save is begun anew when the kept job changes under it."""
 
 
 class TypedStateCalls(Generic[StateT]):
@@ -40,18 +45,39 @@ class TypedStateCalls(Generic[StateT]):
 
     def save(self, state: StateT, if_revision: int | None) -> Call[int]:
         """`StateBackend.save`."""
-        job_id: str = getattr(state, "job_id", "")
-        remainder = self._remainders.get(job_id)
-        if remainder is None:
-            remainder = Remainder()
-            if not self._adapter.knows_all and job_id:
-                kept = yield from calls.load(job_id, self._seen)
-                remainder = self._adapter.remainder(kept)
-            self._remember(job_id, remainder)
-        ours = self._adapter.to_state(state, remainder)
-        saved = yield from calls.save(ours, self._seen, if_revision)
+        if self._adapter.knows_all:
+            ours = self._adapter.to_state(state, Remainder())
+            saved = yield from calls.save(ours, self._seen, if_revision)
+        else:
+            saved = yield from self._save_with_remainder(state, if_revision)
         self._adapter.was_saved(state, {"revision": saved.revision, "updated_at": saved.updated_at})
         return saved.revision
+
+    def _save_with_remainder(self, state: StateT, if_revision: int | None) -> Call[Saved]:
+        """Save a state whose type does not have all that the kept job has.
+
+        What it does not have is taken from the kept job as it is now: seen, or loaded when the
+        job has changed since.
+        """
+        self._adapter.check_type(state)
+        job_id: str = state.job_id  # type: ignore[attr-defined] # the adapter has seen to it
+        for _ in range(SAVE_ATTEMPTS):
+            remainder = self._remainders.get(job_id)
+            if remainder is not None:
+                ours = self._adapter.to_state(state, remainder)
+                saved = yield from calls.save_if_unmoved(ours, self._seen, if_revision)
+                if saved is not None:
+                    return saved
+            kept = yield from calls.load(job_id, self._seen)
+            self._remember(job_id, self._adapter.remainder(kept))
+            if kept is None:
+                ours = self._adapter.to_state(state, Remainder())
+                return (yield from calls.save(ours, self._seen, if_revision))
+        raise StorageError(
+            f"job {job_id!r} changed each of {SAVE_ATTEMPTS} times between being read and being "
+            f"saved, and {type(state).__name__} does not have all of its fields; try again, or use "
+            "a state_type that has"
+        )
 
     def delete(self, job_id: str) -> Call[bool]:
         """`StateBackend.delete`."""
@@ -65,7 +91,12 @@ class TypedStateCalls(Generic[StateT]):
 
     def save_sheet(self, job_id: str, sheet: Any) -> Call[int]:
         """`StateBackend.save_sheet`."""
-        return (yield from calls.save_sheet(job_id, self._adapter.to_sheet(sheet)))
+        ours = self._adapter.to_sheet(sheet)
+        if ours is not sheet:  # of the caller's type: what that does not have stays as it is kept
+            kept = yield from calls.load(job_id, self._seen)
+            if kept is not None and ours.sheet_num in kept.sheets:
+                ours = self._adapter.to_sheet(sheet, kept.sheets[ours.sheet_num])
+        return (yield from calls.save_sheet(job_id, ours))
 
     def _remember(self, job_id: str, remainder: Remainder) -> None:
         self._remainders[job_id] = remainder

@@ -63,13 +63,14 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
         return highest_sheet(path.name for path in found)
 
     async def close(self) -> None:
-        operations, self._operations = self._operations, None
-        store, self._store = self._store, None
-        self._states.forget()  # the file may be another when it is opened again
-        if operations is not None:
-            await operations.close()
-        if store is not None:
-            await store.close()
+        async with self._opening:
+            operations, self._operations = self._operations, None
+            store, self._store = self._store, None
+            self._states.forget()  # the file may be another when it is opened again
+            if operations is not None:
+                await operations.close()
+            if store is not None:
+                await store.close()
 
     async def _run(self, call: calls.Call[T]) -> T:
         operations = await self._open()

@@ -29,7 +29,6 @@ from jobkeep_protocol.messages import (
     encode_reply,
     operation_name,
 )
-from jobkeep_protocol.states import JobStatus
 from jobkeepd.access import Peer, check_role
 from jobkeepd.processes import Processes, ProcessId
 from jobkeepd.store.applied import RequestKey
@@ -132,9 +131,8 @@ class Operations:
     def _process_named_by(self, request: Request[Any], peer: Peer) -> ProcessId | None:
         """The process whose death concerns what this request writes."""
         if isinstance(request, Save):
-            state = request.state
-            pid = state.pid or 0
-            if state.status is JobStatus.RUNNING and pid > 0 and peer.shares_pids:
+            pid = request.state.pid or 0  # also of a job that is not running yet
+            if pid > 0 and peer.shares_pids:
                 return self._processes.watch(pid)
         elif isinstance(request, ClaimNextSheet) and peer.pid:
             return self._processes.watch(peer.pid)

@@ -52,7 +52,7 @@ def start_ticks(pid: int) -> int | None:
     """
     try:
         since_boot: float = psutil.Process(pid).create_time() - psutil.boot_time()
-    except (psutil.Error, OverflowError):
+    except (psutil.Error, OSError, OverflowError):
         return None
     return round(since_boot * CLOCK_TICKS)
 
@@ -66,7 +66,8 @@ def shares_our_pids(pid: int) -> bool:
     """
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        log.debug("cannot tell the pid namespace of process %d: %s", pid, error)
         return False
     for line in status.splitlines():
         if line.startswith("NSpid:"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -54,6 +55,9 @@ class Session(asyncio.Protocol):
         self._is_writable = True
         self._is_draining = False
         self._is_reading = True
+        self._is_beginning = False
+        self._backlog: deque[bytes] = deque()
+        """What came in one piece with requests that are under way, and has to wait for them."""
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -65,9 +69,13 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._frames.receive_data(data):
-                self._receive(body)
+                if self._backlog or not self._may_begin:
+                    self._backlog.append(body)
+                else:
+                    self._receive(body)
         except ProtocolError as error:
             self._refuse(error)
+        self._adjust_reading()
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -75,7 +83,7 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_writable = True
-        self._adjust_reading()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whatever it was: what was received is done all the same
@@ -87,9 +95,7 @@ class Session(asyncio.Protocol):
     def drain(self) -> None:
         """Take no more requests; close when those received are answered."""
         self._is_draining = True
-        self._adjust_reading()
-        if self._in_flight == 0 and self._transport is not None:
-            self._transport.close()
+        self._go_on()
 
     def abort(self) -> None:
         """End the connection without answering."""
@@ -115,7 +121,6 @@ class Session(asyncio.Protocol):
         self._operations.dispatch(
             self._peer, self._hello.client_id, request_id, request, self._answer
         )
-        self._adjust_reading()
 
     def _greet(self, request_id: int, message: Any) -> None:
         try:
@@ -149,10 +154,7 @@ class Session(asyncio.Protocol):
     def _answer(self, body: bytes) -> None:
         self._in_flight -= 1
         self._send(body)
-        if self._is_draining and self._in_flight == 0 and self._transport is not None:
-            self._transport.close()
-        else:
-            self._adjust_reading()
+        self._go_on()
 
     def _send(self, body: bytes) -> None:
         if self._transport is None:
@@ -171,8 +173,29 @@ class Session(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    @property
+    def _may_begin(self) -> bool:
+        """Whether one request more may be begun."""
+        return self._is_writable and self._in_flight < SLOTS
+
+    def _go_on(self) -> None:
+        """There may be room now: begin what had to wait, and read on."""
+        if self._backlog and self._may_begin and not self._is_beginning:
+            self._is_beginning = True
+            try:
+                while self._backlog and self._may_begin:
+                    self._receive(self._backlog.popleft())
+            except ProtocolError as error:
+                self._refuse(error)
+            finally:
+                self._is_beginning = False
+        is_done = self._in_flight == 0 and not self._backlog
+        if self._is_draining and is_done and self._transport is not None:
+            self._transport.close()
+        self._adjust_reading()
+
     def _adjust_reading(self) -> None:
-        wants = self._is_writable and self._in_flight < SLOTS and not self._is_draining
+        wants = self._may_begin and not self._backlog and not self._is_draining
         if wants is self._is_reading or self._transport is None or self._transport.is_closing():
             return
         self._is_reading = wants

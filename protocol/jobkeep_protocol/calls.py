@@ -20,6 +20,7 @@ from jobkeep_protocol.changes import (
     encode_received,
     encode_sheets,
     whole,
+    without_sheets,
 )
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.messages import (
@@ -115,15 +116,29 @@ def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:
 
 def save(state: CheckpointState, seen: SeenJobs, if_revision: int | None = None) -> Call[Saved]:
     """`StateBackend.save`: what changed since `seen`, or all of it when the daemon moved on."""
-    before = seen.get(state.job_id)
-    sheets = encode_sheets(state, before)
+    job, before = without_sheets(state), seen.get(state.job_id)
+    sheets = encode_sheets(state, before)  # both at once: the caller may change the state meanwhile
     saved: Saved | None = None
     if before is not None:
-        saved = yield from ask(changed(state, sheets, before, if_revision))
+        saved = yield from ask(changed(job, sheets, before, if_revision))
     if saved is None:
-        saved = yield from ask(whole(state, sheets, if_revision))
+        saved = yield from ask(whole(job, sheets, if_revision))
     assert saved is not None, "a whole state needs no base"
     seen.put(state.job_id, saved.sequence, sheets)
+    return saved
+
+
+def save_if_unmoved(
+    state: CheckpointState, seen: SeenJobs, if_revision: int | None = None
+) -> Call[Saved | None]:
+    """What changed since `seen`; None, and nothing is written, when the daemon moved on."""
+    before = seen.get(state.job_id)
+    if before is None:
+        return None
+    job, sheets = without_sheets(state), encode_sheets(state, before)
+    saved = yield from ask(changed(job, sheets, before, if_revision))
+    if saved is not None:
+        seen.put(state.job_id, saved.sequence, sheets)
     return saved
 
 

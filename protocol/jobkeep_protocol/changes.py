@@ -93,28 +93,23 @@ def _encode_checked(number: int, sheet: SheetState) -> bytes:
     return _encoder.encode(sheet)  # again: the check turns times into UTC
 
 
-def whole(state: CheckpointState, sheets: EncodedSheets, if_revision: int | None) -> Save:
-    """The request that sends all of `state`."""
-    return Save(_without_sheets(state), _raw(list(sheets.values())), if_revision=if_revision)
+def without_sheets(state: CheckpointState) -> CheckpointState:
+    """A copy of the job, as it goes into a Save."""
+    return msgspec.structs.replace(state, sheets={})
+
+
+def whole(job: CheckpointState, sheets: EncodedSheets, if_revision: int | None) -> Save:
+    """The request that sends all of a state: `job` comes without its sheets."""
+    return Save(job, _raw(list(sheets.values())), if_revision=if_revision)
 
 
 def changed(
-    state: CheckpointState, sheets: EncodedSheets, seen: SeenJob, if_revision: int | None
+    job: CheckpointState, sheets: EncodedSheets, seen: SeenJob, if_revision: int | None
 ) -> Save:
-    """The request that sends what differs from `seen`."""
+    """The request that sends what differs from `seen`: `job` comes without its sheets."""
     different = [one for number, one in sheets.items() if seen.sheets.get(number) != one]
     removed = [number for number in seen.sheets if number not in sheets]
-    return Save(
-        _without_sheets(state),
-        _raw(different),
-        base=seen.sequence,
-        removed=removed,
-        if_revision=if_revision,
-    )
-
-
-def _without_sheets(state: CheckpointState) -> CheckpointState:
-    return msgspec.structs.replace(state, sheets={})
+    return Save(job, _raw(different), base=seen.sequence, removed=removed, if_revision=if_revision)
 
 
 def _raw(encoded: list[bytes]) -> list[SheetState]:

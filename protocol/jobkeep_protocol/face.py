@@ -23,6 +23,7 @@ from jobkeep_protocol.calls import Call
 from jobkeep_protocol.changes import SeenJobs
 from jobkeep_protocol.messages import RecordExecution
 from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.values import refused
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ class OwnStateCalls:
         return calls.load(job_id, self._seen)
 
     def save(self, state: CheckpointState, if_revision: int | None) -> Call[int]:
+        if type(state) is not CheckpointState:
+            raise refused("state", state, "a CheckpointState")
         saved = yield from calls.save(state, self._seen, if_revision)
         state.revision, state.updated_at = saved.revision, saved.updated_at
         return saved.revision
@@ -73,6 +76,8 @@ class OwnStateCalls:
         return calls.list_jobs()
 
     def save_sheet(self, job_id: str, sheet: SheetState) -> Call[int]:
+        if type(sheet) is not SheetState:
+            raise refused("sheet", sheet, "a SheetState")
         return calls.save_sheet(job_id, sheet)
 
 

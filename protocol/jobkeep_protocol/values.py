@@ -71,7 +71,7 @@ def check_number(name: str, value: object, low: float = -math.inf, high: float =
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not math.isfinite(value)
+        or not _is_finite(value)
         or not low <= value <= high
     ):
         expected = "a finite number"
@@ -131,6 +131,13 @@ def check_json(name: str, value: Any, depth: int = 1) -> None:
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether `value` is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _check_text(name: str, value: str) -> None:

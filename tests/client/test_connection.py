@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,6 +227,64 @@ async def test_a_peer_that_speaks_something_else_is_a_protocol_error(
         with pytest.raises(ProtocolError, match="only protocol 9 here"):
             await client.load("nightly")
         await client.close()
+
+
+async def test_calls_that_timed_out_while_the_daemon_was_away_do_not_use_up_the_client(
+    new_client: Any, daemon: DaemonProcess
+) -> None:
+    client = new_client(daemon.socket, timeout=FAST)
+    await client.save(A_JOB)
+    daemon.kill()
+    calls = (client.record_execution("nightly", 1, n) for n in range(1, 2 * SLOTS))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(one, DaemonUnavailable) for one in outcomes)
+
+    daemon.start()
+
+    client.timeout = scaled(20)
+    assert await client.load("nightly") is not None
+    await client.close()
+
+
+async def test_closing_a_client_ends_the_calls_of_other_tasks(proxy: Proxy) -> None:
+    client = AsyncClient(proxy.path)
+    await client.save(A_JOB)
+    proxy.loses_replies.set()
+    call = asyncio.ensure_future(client.record_execution("nightly", 1, 1))
+    await asyncio.to_thread(proxy.lost.wait, scaled(10))
+
+    await client.close()
+
+    with pytest.raises(DaemonUnavailable, match="the client was closed by another task"):
+        await call
+
+
+def test_an_interrupt_in_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:
+    class Interrupt(BaseException):
+        """As KeyboardInterrupt, which pytest would take for itself."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    client = Client(daemon.socket)
+    client.save(A_JOB)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupts = 0
+    try:
+        for n in range(1, 60):
+            with contextlib.suppress(Interrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 * (n % 10 + 1))
+                for _ in range(100):
+                    client.get_execution_history("nightly")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupts += 1
+            assert client.record_execution("nightly", n, 1) is not None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert client.get_execution_history_count("nightly") == interrupts
+    client.close()
 
 
 async def test_cancelling_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:

@@ -285,3 +285,13 @@ def test_a_path_that_no_socket_can_have_says_so(tmp_path: Path) -> None:
     assert "AF_UNIX path too long" in str(
         unreachable(Path("/" + "x" * 200), OSError("AF_UNIX path too long"))
     )
+
+
+def test_what_was_abandoned_without_a_connection_gives_its_slot_back_on_the_next_one() -> None:
+    pipeline = Pipeline()
+    for _ in range(SLOTS):
+        pipeline.abandon(pipeline.start(NEXT))
+
+    pipeline.connection_made()
+
+    assert pipeline.free_slots == SLOTS

@@ -7,7 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobkeep_protocol.changes import SeenJob, SeenJobs, changed, encode_sheets, whole
+from jobkeep_protocol.changes import (
+    SeenJob,
+    SeenJobs,
+    changed,
+    encode_sheets,
+    whole,
+    without_sheets,
+)
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.messages import Save, decode_request, encode_request, open_envelope
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
@@ -69,7 +76,7 @@ def test_everything_can_be_forgotten() -> None:
 def test_whole_state_is_sent_without_a_base() -> None:
     state = job(1, 2)
 
-    request = received(whole(state, encode_sheets(state), if_revision=3))
+    request = received(whole(without_sheets(state), encode_sheets(state), if_revision=3))
 
     assert (request.base, request.removed, request.if_revision) == (None, [], 3)
     assert request.state == msgspec.structs.replace(state, sheets={})
@@ -83,7 +90,7 @@ def test_change_is_the_sheets_that_differ_and_those_that_are_gone() -> None:
     state.sheets[4] = SheetState(sheet_num=4, status=SheetStatus.READY)
     del state.sheets[1]
 
-    request = received(changed(state, encode_sheets(state), seen, if_revision=None))
+    request = received(changed(without_sheets(state), encode_sheets(state), seen, if_revision=None))
 
     assert (request.base, request.removed, request.if_revision) == (17, [1], None)
     assert request.sheets == [state.sheets[2], state.sheets[4]]
@@ -93,14 +100,14 @@ def test_no_change_sends_no_sheets() -> None:
     state = job(1, 2)
     seen = SeenJob(17, encode_sheets(state))
 
-    request = changed(state, encode_sheets(state), seen, if_revision=None)
+    request = changed(without_sheets(state), encode_sheets(state), seen, if_revision=None)
 
     assert (request.sheets, request.removed) == ([], [])
 
 
 def test_state_that_is_sent_keeps_its_sheets() -> None:
     state = job(1)
-    whole(state, encode_sheets(state), if_revision=None)
+    whole(without_sheets(state), encode_sheets(state), if_revision=None)
     assert state.sheets.keys() == {1}
 
 

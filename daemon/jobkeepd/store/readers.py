@@ -23,6 +23,7 @@ import aiosqlite
 import msgspec
 
 from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.framing import MAX_FRAME_BYTES
 from jobkeepd.store.connection import reading_uri
 
 CONNECTIONS = 4
@@ -32,6 +33,9 @@ PAGE_BYTES = 1024 * 1024
 STATE_BYTES = 16 * 1024 * 1024
 """The same for the state of one job: it comes in one page unless it is very large, since pages
 that belong together can only be had while nobody changes the job."""
+
+MAX_PAGE_BYTES = MAX_FRAME_BYTES - 64 * 1024
+"""The most that fits in a frame with what is around it."""
 
 PAGE_ROWS = 1_000
 FIRST_ROWS = 16
@@ -110,12 +114,15 @@ class Page:
         """Whether what there is makes a page."""
         return self.bytes >= self._max_bytes or len(self.parts) >= self._max_rows
 
-    def add(self, key: Any, part: msgspec.Raw | None) -> None:
-        """One part more."""
+    def add(self, key: Any, part: msgspec.Raw | None) -> bool:
+        """One part more; False, and nothing is added, when there is no room for it."""
+        size = 0 if part is None else memoryview(part).nbytes
+        if self.is_full or (self.parts and self.bytes + size > MAX_PAGE_BYTES):
+            return False
         self.keys.append(key)
         self.parts.append(part)
-        if part is not None:
-            self.bytes += memoryview(part).nbytes
+        self.bytes += size
+        return True
 
     def rows_to_fetch(self) -> int:
         """How many rows make the page about full, going by the size of those it has."""
@@ -158,11 +165,10 @@ async def _fill(
             wanted = page.rows_to_fetch()
             rows = list(await cursor.fetchmany(wanted))
             for row in rows:
-                if page.is_full:
-                    break
-                page.add(row[0], encode(row))
-            else:
-                if len(rows) < wanted:
+                if not page.add(row[0], encode(row)):
+                    page.more = True
                     return page
+            if len(rows) < wanted:
+                return page
     page.more = True
     return page

@@ -16,7 +16,6 @@ import aiosqlite
 import msgspec
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
-from jobkeep_protocol.framing import MAX_FRAME_BYTES
 from jobkeep_protocol.messages import (
     GetExecutionHistory,
     GetExecutionHistoryCount,
@@ -34,7 +33,7 @@ from jobkeep_protocol.messages import (
 from jobkeep_protocol.states import JobStatus, SheetStatus
 from jobkeep_protocol.values import refused
 from jobkeepd.processes import ProcessId
-from jobkeepd.store.readers import Readers, read_page, read_state
+from jobkeepd.store.readers import MAX_PAGE_BYTES, Readers, read_page, read_state
 from jobkeepd.store.rows import JOBS, SHEETS, to_text
 
 RequestT = TypeVar("RequestT")
@@ -101,6 +100,11 @@ async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
             (request.after, jobs.keys[-1]),
             _sheet_part,
         )
+    if (
+        jobs.bytes + sheets.bytes > MAX_PAGE_BYTES
+    ):  # let the client ask for the sheets by themselves
+        first = Loaded(jobs.parts[0], [], jobs.keys[0], more=True)
+        return StatesPage([first], jobs.keys[0])
     next_after = jobs.keys[-1]
     last_complete = next_after
     if sheets.more:
@@ -267,7 +271,7 @@ def _loaded(state: Any, parts: list[Any], sequence: int, more: bool) -> Loaded:
     """A page; without its sheets, to be asked for again, when it would not fit in a frame."""
     sheets = [part for part in parts if part is not None]
     total = sum(memoryview(part).nbytes for part in (state, *sheets) if part is not None)
-    if total > MAX_FRAME_BYTES - _ENVELOPE_BYTES and state is not None:
+    if total > MAX_PAGE_BYTES and state is not None:
         return Loaded(state, [], sequence, more=True)
     return Loaded(state, sheets, sequence, more)
 
@@ -277,7 +281,6 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
     return rows[0] if rows else None
 
 
-_ENVELOPE_BYTES = 1024
 _SELECT_JOB = f"SELECT sequence, {_JOB_COLUMNS} FROM jobs WHERE id = ?"
 _SELECT_SHEETS = (
     f"SELECT jobs.sequence, {_SHEET_COLUMNS} FROM jobs LEFT JOIN sheets ON sheets.job_id = jobs.id"

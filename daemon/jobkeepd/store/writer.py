@@ -59,7 +59,15 @@ QUIET_SECONDS = 1.0
 
 EXPIRE_SECONDS = 3_600.0
 
-_CLEAN_FAILURES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT}
+_LOCKED_OUT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Another program holds the lock for writing."""
+
+_CLEAN_FAILURES = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_CONSTRAINT,
+    *_LOCKED_OUT,
+}
 """Primary result codes after which SQLite has rolled back, or can (https://www.sqlite.org/rescode.html)."""
 
 
@@ -220,7 +228,10 @@ class Writer:
             self._roll_back()
             if isinstance(error, sqlite3.Error) and not _is_clean(error):
                 raise
-            if len(batch) > 1:
+            if _is_locked_out(error):  # one by one each would wait as long again
+                for write in batch:
+                    write.outcome = _refusal(write, error)
+            elif len(batch) > 1:
                 for write in batch:
                     self._apply_together([write])
             else:
@@ -297,10 +308,19 @@ class Writer:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
 
 
+def _result_code(error: BaseException | None) -> int:
+    """The primary result code of SQLite; 0 for any other error."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
 def _is_clean(error: sqlite3.Error) -> bool:
     """Whether nothing of the transaction can be on disk."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CLEAN_FAILURES
+    return _result_code(error) in _CLEAN_FAILURES
+
+
+def _is_locked_out(error: Exception) -> bool:
+    return _result_code(error) in _LOCKED_OUT
 
 
 def _refusal(write: Write, error: Exception) -> JobkeepError:
@@ -310,7 +330,13 @@ def _refusal(write: Write, error: Exception) -> JobkeepError:
         return cause
     name = type(write.request).__name__
     if isinstance(cause, sqlite3.Error):
-        if getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        if _result_code(cause) in _LOCKED_OUT:
+            return StorageError(
+                "another program holds the lock for writing to the database; nothing was written. "
+                "Only the daemon may write to it: stop that program, and try again",
+                {"reason": "locked"},
+            )
+        if _result_code(cause) == sqlite3.SQLITE_FULL:
             return StorageError(
                 "the disk is full; nothing was written. Reading goes on, and writing works again "
                 "when there is room",

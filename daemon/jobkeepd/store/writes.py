@@ -150,6 +150,8 @@ def claim_next_sheet(tx: Transaction, request: ClaimNextSheet) -> int | None:
     number = _first_claimable(tx, job, request.max_attempts)
     if number is None:
         return None
+    if job.status is not JobStatus.RUNNING:
+        job.pid = None  # of whoever ran it before: now those run it who claim
     sheet = tx.sheet(request.job_id, number)
     start_sheet(job, sheet)
     tx.store_sheets(request.job_id, [sheet])
@@ -253,7 +255,7 @@ def _store_claimer(tx: Transaction, job_id: str, sheet_num: int) -> None:
 
 def _store_job(tx: Transaction, state: CheckpointState, created_at: str | None) -> int:
     """Insert or replace the job's row; gives its sequence."""
-    process = tx.process if state.status is JobStatus.RUNNING and state.pid is not None else None
+    process = tx.process if state.pid is not None else None
     row = JOBS.row(state)
     if created_at is not None:
         row[_CREATED_AT] = created_at
