@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import threading
 
 import pytest
 
@@ -88,3 +90,29 @@ def test_a_state_of_another_type_is_refused(daemon: DaemonProcess) -> None:
         with pytest.raises(InvalidRequest, match=r"state is .*; expected a Small"):
             client.save({"job_id": "job"})  # type: ignore[arg-type] # that is what is refused
         assert client.list_jobs() == []
+
+
+def test_a_large_job_is_loaded_while_others_change_it(daemon: DaemonProcess) -> None:
+    sheets = {n: SheetState(sheet_num=n, error_message="x" * 500) for n in range(1, 3_001)}
+    done = threading.Event()
+
+    def change() -> None:
+        with Client(daemon.socket) as other:
+            for number in itertools.cycle(range(1, 3_001)):
+                if done.is_set():
+                    return
+                other.mark_sheet_status("job", number, SheetStatus.READY)
+
+    with Client(daemon.socket) as client:
+        client.save(CheckpointState(job_id="job", total_sheets=3_000, sheets=sheets))
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            found = [kept(client) for _ in range(3)]
+            listed = client.list_jobs()
+        finally:
+            done.set()
+            changing.join()
+
+    assert [len(state.sheets) for state in (*found, *listed)] == [3_000] * 4
+    assert found[0].revision < found[2].revision

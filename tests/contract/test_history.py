@@ -224,6 +224,18 @@ async def test_history_larger_than_a_frame_comes_whole(backend: Backend) -> None
     assert len(await backend.get_execution_history("job", limit=2)) == 2
 
 
+async def test_record_as_large_as_a_frame_comes_by_itself(backend: Backend) -> None:
+    await backend.save(new_job())
+    text = "x" * (16 * 1024 * 1024 - 100_000)
+    await backend.record_execution("job", 1, 1, prompt=text, output=text)
+    await backend.record_execution("job", 1, 2, output="y" * 900_000)
+
+    newest, oldest = await backend.get_execution_history("job")
+
+    assert (newest["attempt_num"], oldest["attempt_num"]) == (2, 1)
+    assert oldest["prompt"] == oldest["output"] == text
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -199,6 +199,21 @@ async def test_job_larger_than_a_frame_comes_whole_when_its_sheets_were_saved_on
     assert listed == found
 
 
+async def test_job_with_one_sheet_as_large_as_a_frame_is_loaded_and_listed(
+    backend: Backend,
+) -> None:
+    await backend.save(new_job())
+    await backend.save_sheet("job", SheetState(sheet_num=1, error_message="y" * 900_000))
+    await backend.save_sheet("job", SheetState(sheet_num=2, error_message="x" * 33_000_000))
+    await backend.save(new_job("other"))
+
+    state = await backend.load("job")
+
+    assert state is not None
+    assert [len(one.error_message or "") for one in state.sheets.values()] == [900_000, 33_000_000]
+    assert [one.job_id for one in await backend.list_jobs()] == ["other", "job"]
+
+
 async def test_state_larger_than_a_frame_is_refused_and_the_backend_stays_usable(
     backend: Backend,
 ) -> None:

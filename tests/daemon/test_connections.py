@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import msgspec
+import psutil
 import pytest
 
 from jobkeep_protocol.errors import InvalidRequest, JobNotFound, ProtocolError
@@ -270,3 +271,37 @@ def test_write_of_a_client_that_went_away_is_done_all_the_same(
         wire.send(RecordExecution("job", 1, 1, output="last words"))
 
     wait_until(lambda: neighbour.ask(GetExecutionHistoryCount("job")) == 1)
+
+
+def test_one_piece_with_more_requests_than_may_be_in_flight_is_answered_in_turn(
+    daemon: DaemonProcess,
+) -> None:
+    count = 20 * SLOTS
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        ids = range(1_000, 1_000 + count)
+        piece = b"".join(frame(encode_request(one, GetNextSheet("job"))) for one in ids)
+
+        wire.send_bytes(piece)
+
+        assert {wire.receive()[0] for _ in ids} == set(ids)
+
+
+def test_a_client_that_never_reads_holds_no_more_than_its_share_of_memory(
+    daemon: DaemonProcess, neighbour: Wire
+) -> None:
+    large = CheckpointState(job_id="large", total_sheets=1, extra={"text": "x" * 1_000_000})
+    neighbour.save(large)
+    requests = b"".join(frame(encode_request(one, Load("large"))) for one in range(1, 3_000))
+    before = psutil.Process(daemon.pid).memory_info().rss
+
+    greedy = [Wire(daemon.socket) for _ in range(3)]
+    for wire in greedy:
+        wire.send_bytes(requests)
+    for _ in range(50):  # time enough for what would be read
+        assert neighbour.load("large")[0].extra == large.extra
+
+    growth = psutil.Process(daemon.pid).memory_info().rss - before
+    for wire in greedy:
+        wire.close()
+    assert growth < len(greedy) * SLOTS * 2_000_000

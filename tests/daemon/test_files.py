@@ -227,3 +227,21 @@ def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
         assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1
         assert wire.ask(Status()).jobs == {"pending": 1}
     daemon_process.stop()
+
+
+def test_a_program_that_holds_the_lock_for_writing_is_named_as_the_reason_and_does_no_harm(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket) as wire:
+        wire.save(CheckpointState(job_id="before", total_sheets=1))
+        other = sqlite3.connect(daemon.database, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StorageError, match="another program holds the lock for writing"):
+            wire.save(CheckpointState(job_id="during", total_sheets=1))
+        assert wire.load("before")[0].revision == 1
+
+        other.execute("ROLLBACK")
+        other.close()
+        assert wire.save(CheckpointState(job_id="after", total_sheets=1)).revision == 1
+    daemon.stop()

@@ -342,3 +342,30 @@ def test_daemon_in_a_namespace_leaves_alone_whom_it_cannot_see(
             state, sheets = wire.load()
             assert (state.status, sheets[1].status) == ("running", "in_progress")
             assert len(wire.ask(ListJobs()).states) == 1
+
+
+def test_pid_that_was_saved_before_the_job_ran_is_watched_when_it_does(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket) as wire, sleeper() as process:
+        wire.save(CheckpointState(job_id="job", total_sheets=3, pid=process.pid))
+        wire.ask(MarkSheetStatus("job", 1, SheetStatus.IN_PROGRESS))
+
+        process.kill()
+
+        wait_until(lambda: summary(wire)["status"] == "paused")
+
+
+def test_pid_of_who_ran_a_job_before_does_not_hide_the_death_of_its_worker(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket) as wire, sleeper() as former:
+        state = running(former.pid)
+        state.status = JobStatus.PAUSED
+        wire.save(state)
+        with worker(daemon.socket, CLAIM) as process:
+            assert wire.load()[0].pid is None
+
+            process.kill()
+
+            wait_until(lambda: summary(wire)["status"] == "paused")
