@@ -31,7 +31,7 @@ PAGE_BYTES = 1024 * 1024
 """A page is full once its parts, encoded, are larger than this."""
 
 STATE_BYTES = 16 * 1024 * 1024
-"""The same for the state of one job: it comes in one page unless it is very large, since pages
+"""The same for the sheets of states: a state comes in one page unless it is very large, since pages
 that belong together can only be had while nobody changes the job."""
 
 MAX_PAGE_BYTES = MAX_FRAME_BYTES - 64 * 1024
@@ -149,7 +149,7 @@ async def read_state(
     values: Sequence[Any],
     encode: Callable[[Any], msgspec.Raw | None],
 ) -> Page:
-    """The first rows of a statement, as many as make a page of one job's state."""
+    """The first rows of a statement, as many as make a page of states."""
     return await _fill(Page(STATE_BYTES, math.inf), connection, statement, values, encode)
 
 

@@ -93,7 +93,7 @@ async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
         )
         if not jobs.keys:
             return StatesPage([])
-        sheets = await read_page(
+        sheets = await read_state(
             connection,
             f"{_SELECT_SHEETS} WHERE jobs.sequence > ? AND jobs.sequence <= ? "
             "ORDER BY jobs.sequence, sheet_num",
