@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -58,6 +58,9 @@ class Adapter(Generic[StateT]):
         missing = {"job_id", "total_sheets"} - set(self._fields)
         if missing:
             raise refused("state_type", state_type, f"a type with the field {missing.pop()}")
+        sheets = _without_none(self._fields.get("sheets", dict))
+        if not issubclass(get_origin(sheets) or sheets, Mapping):
+            raise refused("state_type", state_type, "`sheets` as a dict from number to sheet")
         self._takes_any = _takes_any_field(state_type)
         sheet_type = _value_type(self._fields.get("sheets"))
         self._sheet_fields = _field_types(sheet_type) if sheet_type is not None else None
@@ -243,12 +246,16 @@ def _field_types(kind: Any) -> dict[str, Any]:
     return {one.name: one.type for one in msgspec.structs.fields(kind)}
 
 
+def _without_none(annotation: Any) -> Any:
+    """`dict[int, Sheet] | None` -> `dict[int, Sheet]`."""
+    alternatives = [one for one in get_args(annotation) if one is not type(None)]
+    is_optional = type(None) in get_args(annotation) and len(alternatives) == 1
+    return alternatives[0] if is_optional else annotation
+
+
 def _value_type(annotation: Any) -> Any:
     """`dict[int, Sheet]`, or that or None, -> Sheet, where Sheet has fields."""
-    alternatives = [one for one in get_args(annotation) if one is not type(None)]
-    if type(None) in get_args(annotation) and len(alternatives) == 1:
-        annotation = alternatives[0]
-    arguments = get_args(annotation)
+    arguments = get_args(_without_none(annotation))
     if len(arguments) != 2:
         return None
     kind = arguments[1]

@@ -243,6 +243,35 @@ def test_a_type_without_a_job_id_is_refused() -> None:
         Adapter(Job)
 
 
+def test_a_type_whose_sheets_are_no_dict_is_refused() -> None:
+    @dataclasses.dataclass
+    class Job:
+        job_id: str
+        total_sheets: int
+        sheets: list[PydanticSheet]
+
+    with pytest.raises(InvalidRequest, match="expected `sheets` as a dict from number to sheet"):
+        Adapter(Job)
+
+
+def test_sheets_may_be_optional_and_have_aliases() -> None:
+    class Sheet(pydantic.BaseModel):
+        sheet_num: int
+        note: str = pydantic.Field(default="", alias="theNote")
+
+    class Job(pydantic.BaseModel, strict=True):
+        job_id: str
+        total_sheets: int
+        status: Status = Status.PENDING
+        sheets: dict[int, Sheet] | None = None
+
+    adapter = Adapter(Job)
+    sheet = Sheet.model_validate({"sheet_num": 1, "theNote": "kept"})
+    job = Job(job_id="a", total_sheets=1, status=Status.RUNNING, sheets={1: sheet})
+
+    assert adapter.from_state(adapter.to_state(job, NOTHING)) == job
+
+
 def test_a_state_of_another_type_is_refused() -> None:
     state: Any = {"job_id": "a"}
 
