@@ -353,15 +353,27 @@ class _Link:
         poll = select.poll()
         poll.register(self._socket, events)
         poll.register(self._wake_up, select.POLLIN)
-        self._changed.release()
         try:
+            self._changed.release()
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
         finally:
-            self._changed.acquire()
+            self._take_lock_again()
         if ready and self._socket is not None:
             self._drain_wake_up()
             self._flush()
             self._receive()
+
+    def _take_lock_again(self) -> None:
+        """Acquire, whatever signal handlers raise meanwhile: the callers are inside of `with`."""
+        raised: BaseException | None = None
+        is_held = False
+        while not is_held:
+            try:
+                is_held = self._changed.acquire()
+            except BaseException as error:  # noqa: BLE001 # raised again below
+                raised = error
+        if raised is not None:
+            raise raised
 
     def _try_to_connect(self) -> JobkeepError | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
