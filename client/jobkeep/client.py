@@ -1,40 +1,24 @@
 """The blocking client.
 
-What lives here: one connection, shared by all threads of a process, without an event loop. What may
-not: anything the asynchronous client needs too (that is in `core`, `states` and the protocol's
-`calls`).
-
-No thread is started. Of the threads that wait for a reply, one *drives*: it connects, sends what
-is left over, and reads for all; when its own reply is there it leaves the wheel to another. The
-socket is non-blocking, so that no thread ever holds the lock while it waits for the daemon.
+What lives here: the methods, and what a fork means to them. What may not: the connection (that is
+`link`), and anything the asynchronous client needs too (that is in `core`, `states` and the
+protocol's `calls`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import socket
 import threading
 import time
 import weakref
 from datetime import datetime
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 from jobkeep.address import find_socket
-from jobkeep.core import (
-    DEFAULT_TIMEOUT,
-    Backoff,
-    Pipeline,
-    Ticket,
-    check_timeout,
-    is_passing,
-    timed_out,
-    unreachable,
-)
+from jobkeep.core import DEFAULT_TIMEOUT, check_timeout
+from jobkeep.link import Link
 from jobkeep.states import TypedStateCalls
 from jobkeep_protocol import calls
 from jobkeep_protocol.backend import (
@@ -45,13 +29,10 @@ from jobkeep_protocol.backend import (
     StateT,
     highest_sheet,
 )
-from jobkeep_protocol.errors import DaemonUnavailable, JobkeepError
-from jobkeep_protocol.messages import DaemonStatus, RecordExecution, Request, Status
+from jobkeep_protocol.messages import DaemonStatus, RecordExecution, Status
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 T = TypeVar("T")
-
-READ_BYTES = 256 * 1024
 
 
 class Client(Generic[StateT]):
@@ -95,10 +76,11 @@ class Client(Generic[StateT]):
         self.socket = find_socket(socket)
         self.timeout = check_timeout(timeout)
         self._states: TypedStateCalls[StateT] = TypedStateCalls(state_type)
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._losses = 0
-        self._lock = threading.Lock()
-        """Guards what is above: what was seen is shared by the calls of all threads."""
+        self._lock = threading.RLock()
+        """Guards what is above: what was seen is shared by the calls of all threads, and by those
+        of a signal handler in the midst of them."""
         _clients.add(self)
 
     def __enter__(self) -> Client[StateT]:
@@ -204,7 +186,7 @@ class Client(Generic[StateT]):
 
     def _forked(self) -> None:
         """This is a forked child: begin anew. Locks may have been held by threads not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         link, self._link = self._link, None
         if link is not None:
             link.let_go()
@@ -216,10 +198,10 @@ class Client(Generic[StateT]):
             call, lambda request: link.exchange(request, deadline, self.timeout), self._lock
         )
 
-    def _usable_link(self) -> _Link:
+    def _usable_link(self) -> Link:
         with self._lock:
             if self._link is None:
-                self._link = _Link(self.socket)
+                self._link = Link(self.socket)
                 self._losses = -1
             if self._losses != self._link.losses:
                 self._losses = self._link.losses
@@ -245,222 +227,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class _Link:
-    """The connection of one process, made again whenever it is lost.
-
-    `_changed` guards all state and is notified when replies have come or the driver has left.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.losses = 0
-        """How often the connection was lost: what was seen before is not to be relied on."""
-        self._path = path
-        self._pipeline = Pipeline()
-        self._changed = threading.Condition()
-        self._socket: socket.socket | None = None
-        self._outgoing = bytearray()
-        self._has_driver = False
-        self._is_closed = False
-        self._wake_up: FileIO | None = None
-        """An eventfd(2) that ends the driver's wait when there is something to send."""
-        self._was_connected = False
-        self._may_come_back = False
-        self._backoff = Backoff()
-        self._connect_at = 0.0
-
-    def connect(self, timeout: float) -> None:
-        """Connect now. Raises DaemonUnavailable or PermissionDenied."""
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._socket is None and (error := self._try_to_connect()) is not None:
-                if not self._may_come_back or time.monotonic() >= deadline:
-                    raise error
-                self._changed.wait(self._backoff.next_delay())
-
-    def exchange(self, request: Request[Any], deadline: float, timeout: float) -> Any:
-        """Send a request, as often as it takes, and give its reply."""
-        ticket: Ticket | None = None
-        try:
-            with self._changed:
-                while not self._pipeline.free_slots and time.monotonic() < deadline:
-                    self._wait_or_drive(deadline)
-                if self._is_closed:
-                    raise _closed()
-                if self._pipeline.free_slots:
-                    ticket = self._pipeline.start(request)
-                    self._send_or_disconnect(ticket.frame)
-                while ticket is not None and not ticket.is_done and time.monotonic() < deadline:
-                    self._wait_or_drive(deadline)
-                if ticket is None or not ticket.is_done:
-                    raise timed_out(request, self._path, timeout, self._socket is not None)
-        finally:
-            if ticket is not None and not ticket.is_done:
-                self._pipeline.abandon(ticket)
-        return ticket.result()
-
-    def close(self) -> None:
-        """Close the connection. What is unanswered stays so, and its callers are told."""
-        with self._changed:
-            self._is_closed = True
-            self._pipeline.fail_all(_closed())
-            while self._has_driver:
-                self._wake_driver()
-                self._changed.wait()
-            self._disconnect()
-            if self._wake_up is not None:
-                self._wake_up.close()
-
-    def let_go(self) -> None:
-        """Close our copy of a parent's connection; the parent's own stays as it is."""
-        if self._socket is not None:
-            self._socket.close()
-        if self._wake_up is not None:
-            self._wake_up.close()
-
-    # -- holding the lock ---------------------------------------------------------------------
-
-    def _wait_or_drive(self, deadline: float) -> None:
-        """Let something happen: by driving, or by waiting for the thread that does."""
-        if self._has_driver:
-            self._changed.wait(deadline - time.monotonic())
-            return
-        self._has_driver = True
-        try:
-            self._drive(deadline)
-        except BaseException:
-            # Ctrl-C, say: bytes may have been read or sent that are not accounted for. On a new
-            # connection all that is unanswered is sent again.
-            self._disconnect()
-            raise
-        finally:
-            self._has_driver = False
-            self._changed.notify_all()
-
-    def _drive(self, deadline: float) -> None:
-        if self._socket is None:
-            pause = self._connect_at - time.monotonic()
-            if pause > 0:
-                self._changed.wait(min(pause, deadline - time.monotonic()))
-                return
-            error = self._try_to_connect()
-            if error is not None and not self._may_come_back:
-                self._pipeline.fail_all(error)
-            return
-        assert self._wake_up is not None, "made with the first connection"
-        events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
-        poll = select.poll()
-        poll.register(self._socket, events)
-        poll.register(self._wake_up, select.POLLIN)
-        try:
-            self._changed.release()
-            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        finally:
-            self._take_lock_again()
-        if ready and self._socket is not None:
-            self._drain_wake_up()
-            self._flush()
-            self._receive()
-
-    def _take_lock_again(self) -> None:
-        """Acquire, whatever signal handlers raise meanwhile: the callers are inside of `with`."""
-        raised: BaseException | None = None
-        is_held = False
-        while not is_held:
-            try:
-                is_held = self._changed.acquire()
-            except BaseException as error:  # noqa: BLE001 # raised again below
-                raised = error
-        if raised is not None:
-            raise raised
-
-    def _try_to_connect(self) -> JobkeepError | None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.setblocking(False)
-        try:
-            connection.connect(os.fspath(self._path))
-        except OSError as error:
-            connection.close()
-            self._may_come_back = self._was_connected or is_passing(error)
-            self._connect_at = time.monotonic() + self._backoff.next_delay()
-            return unreachable(self._path, error)
-        if self._wake_up is None:
-            self._wake_up = FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
-        self._socket = connection
-        self._was_connected = True
-        self._outgoing.clear()
-        self._send(self._pipeline.connection_made())
-        return None
-
-    def _send_or_disconnect(self, data: bytes) -> None:
-        if self._socket is not None:
-            try:
-                self._send(data)
-            except BaseException:  # as in _wait_or_drive
-                self._disconnect()
-                raise
-
-    def _send(self, data: bytes) -> None:
-        """Send now, or leave it to the driver, in order."""
-        had_more = bool(self._outgoing)
-        self._outgoing += data
-        if not had_more:
-            self._flush()
-        if self._outgoing and self._has_driver:
-            self._wake_driver()
-
-    def _flush(self) -> None:
-        while self._outgoing and self._socket is not None:
-            try:
-                sent = self._socket.send(self._outgoing)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._disconnect()
-                return
-            del self._outgoing[:sent]
-
-    def _receive(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            data = self._socket.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._disconnect()
-            return
-        try:
-            done = self._pipeline.receive_data(data)
-        except JobkeepError as error:
-            self._pipeline.fail_all(error)
-            self._disconnect()
-            return
-        if done:
-            self._backoff.reset()
-
-    def _wake_driver(self) -> None:
-        if self._wake_up is not None:
-            os.eventfd_write(self._wake_up.fileno(), 1)
-
-    def _drain_wake_up(self) -> None:
-        if self._wake_up is not None:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._wake_up.fileno())
-
-    def _disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-            self.losses += 1
-            self._outgoing.clear()
-            self._pipeline.connection_lost()
-            self._wake_driver()  # it may be waiting on the socket that was just closed
-            self._connect_at = time.monotonic() + self._backoff.next_delay()
-
-
-def _closed() -> DaemonUnavailable:
-    return DaemonUnavailable("the client was closed by another thread")

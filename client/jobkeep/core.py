@@ -117,17 +117,25 @@ class Pipeline:
         return any(not one.is_abandoned for one in self._unanswered.values())
 
     def start(self, request: Request[Any]) -> Ticket:
-        """Give a request its id. The caller sends `ticket.frame`.
+        """Give a request its id and its slot. The caller sends `ticket.frame`.
 
         Raises InvalidRequest for what cannot be encoded, LimitExceeded for what is too large.
         """
+        ticket = self.prepare(request)
+        self.begin(ticket)
+        return ticket
+
+    def prepare(self, request: Request[Any]) -> Ticket:
+        """The first half of `start`, which raises what it raises and changes nothing."""
         slot = self._free_slots[0]
         request_id = (self._sequences[slot] + 1) * SLOTS + slot
-        ticket = Ticket(request_id, request, frame(encode_request(request_id, request)))
-        heapq.heappop(self._free_slots)
+        return Ticket(request_id, request, frame(encode_request(request_id, request)))
+
+    def begin(self, ticket: Ticket) -> None:
+        """The second half, for the ticket that was prepared last."""
+        slot = heapq.heappop(self._free_slots)
         self._sequences[slot] += 1
-        self._unanswered[request_id] = ticket
-        return ticket
+        self._unanswered[ticket.request_id] = ticket
 
     def abandon(self, ticket: Ticket) -> None:
         """Nobody waits for this reply any more."""
@@ -163,29 +171,34 @@ class Pipeline:
                 continue  # a second reply, to a request that was sent twice
             if _is_outcome_unknown(message):
                 continue  # the daemon ends; it is asked again under the same id when it is back
-            self._settle(ticket)
             if not ticket.is_abandoned:
                 ticket.answer(message)
                 done.append(ticket)
+            del self._unanswered[request_id]
+            heapq.heappush(self._free_slots, request_id % SLOTS)
         return done
 
     def connection_lost(self) -> None:
-        """No reply comes on this connection any more; abandoned requests give their slots back."""
-        for ticket in list(self._unanswered.values()):
-            if ticket.is_abandoned:
-                self._settle(ticket)
+        """No reply comes on this connection any more; abandoned requests give their slots back.
+
+        Whatever was interrupted before, everything is in order afterwards.
+        """
+        self._unanswered = {
+            request_id: ticket
+            for request_id, ticket in self._unanswered.items()
+            if not (ticket.is_abandoned or ticket.is_done)
+        }
+        taken = {request_id % SLOTS for request_id in self._unanswered}
+        self._free_slots = [slot for slot in range(SLOTS) if slot not in taken]
 
     def fail_all(self, error: JobkeepError) -> list[Ticket]:
         """Every request fails with this error; gives those somebody waits for."""
         failed = self.waiting()
-        for ticket in list(self._unanswered.values()):
-            self._settle(ticket)
+        for ticket in failed:
             ticket.fail(error)
+        self._unanswered.clear()
+        self._free_slots = list(range(SLOTS))
         return failed
-
-    def _settle(self, ticket: Ticket) -> None:
-        del self._unanswered[ticket.request_id]
-        heapq.heappush(self._free_slots, ticket.request_id % SLOTS)
 
 
 def _is_outcome_unknown(message: msgspec.Raw) -> bool:

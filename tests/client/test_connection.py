@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -259,34 +257,6 @@ async def test_closing_a_client_ends_the_calls_of_other_tasks(proxy: Proxy) -> N
         await call
 
 
-def test_an_interrupt_in_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:
-    class Interrupt(BaseException):
-        """As KeyboardInterrupt, which pytest would take for itself."""
-
-    def interrupt(*_: object) -> None:
-        raise Interrupt
-
-    client = Client(daemon.socket)
-    client.save(A_JOB)
-    before = signal.signal(signal.SIGALRM, interrupt)
-    interrupts = 0
-    try:
-        for n in range(1, 60):
-            with contextlib.suppress(Interrupt):
-                signal.setitimer(signal.ITIMER_REAL, 0.0005 * (n % 10 + 1))
-                for _ in range(100):
-                    client.get_execution_history("nightly")
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            interrupts += 1
-            assert client.record_execution("nightly", n, 1) is not None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-    assert client.get_execution_history_count("nightly") == interrupts
-    client.close()
-
-
 async def test_cancelling_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:
     async with AsyncClient(daemon.socket) as client:
         await client.save(A_JOB)
@@ -424,3 +394,13 @@ def test_an_asynchronous_client_works_in_a_forked_child(daemon: DaemonProcess) -
         return 0 if asyncio.run(use()) else 1
 
     assert asyncio.run(parent()) == (True, 0)
+
+
+async def test_a_timeout_may_be_as_long_as_a_lifetime(
+    daemon: DaemonProcess, new_client: Any
+) -> None:
+    client = new_client(daemon.socket, timeout=100 * 365 * 24 * 3600.0)
+
+    assert await client.get_next_sheet("nightly") == 1
+
+    await client.close()
