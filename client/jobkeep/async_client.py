@@ -7,6 +7,7 @@ blocking client needs too (that is in `core`, `states` and the protocol's `calls
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections import deque
 from collections.abc import Callable
@@ -128,8 +129,16 @@ class AsyncClient(AsyncFace[StateT]):
         return link
 
 
+class _TooLateError(Exception):
+    """The deadline of a call has come."""
+
+
 class _Link(asyncio.Protocol):
-    """The connection of one process on one loop, made again whenever it is lost."""
+    """The connection of one process on one loop, made again whenever it is lost.
+
+    One timer serves the deadlines of all calls: starting and cancelling one for each call costs
+    more than sending its request.
+    """
 
     def __init__(self, path: Path, on_connect: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -138,6 +147,9 @@ class _Link(asyncio.Protocol):
         self._on_connect = on_connect
         self._pipeline = Pipeline()
         self._waiting_for_slot: deque[asyncio.Future[None]] = deque()
+        self._deadlines: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._connecting: asyncio.Task[JobkeepError | None] | None = None
@@ -161,12 +173,11 @@ class _Link(asyncio.Protocol):
         """Send a request, as often as it takes, and give its reply."""
         ticket: Ticket | None = None
         try:
-            async with asyncio.timeout_at(deadline):
-                while not self._pipeline.free_slots:
-                    await self._slot_given_back()
-                ticket = self._start(request)
-                await ticket.waiter
-        except TimeoutError:
+            while not self._pipeline.free_slots:
+                await self._slot_given_back(deadline)
+            ticket = self._start(request)
+            await self._wait(ticket.waiter, deadline)
+        except _TooLateError:
             is_connected = self._transport is not None
             raise timed_out(request, self._path, timeout, is_connected) from None
         finally:
@@ -203,7 +214,8 @@ class _Link(asyncio.Protocol):
         self._backoff.reset()
         for ticket in done:
             _wake(ticket)
-        self._offer_slots()
+        if self._waiting_for_slot:
+            self._offer_slots()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whatever it was, what is unanswered is sent again
@@ -256,12 +268,38 @@ class _Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def _slot_given_back(self) -> None:
+    async def _wait(self, waiter: asyncio.Future[None], deadline: float) -> None:
+        """Wait until `waiter` is done. Raises _TooLateError at the deadline."""
+        self._deadlines[waiter] = deadline
+        if deadline < self._wakes_at:
+            self._wake_at(deadline)
+        try:
+            await waiter
+        finally:
+            del self._deadlines[waiter]
+
+    def _wake_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = deadline
+        self._timer = self.loop.call_at(deadline, self._end_waits)
+
+    def _end_waits(self) -> None:
+        """End the waits whose deadline has come; wake up again for the next one."""
+        due, self._wakes_at = self._wakes_at, math.inf
+        for waiter, deadline in self._deadlines.items():
+            if deadline <= due and not waiter.done():
+                waiter.set_exception(_TooLateError)
+        later = [deadline for deadline in self._deadlines.values() if deadline > due]
+        if later:
+            self._wake_at(min(later))
+
+    async def _slot_given_back(self, deadline: float) -> None:
         waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiting_for_slot.append(waiter)
         try:
-            await waiter
-        except asyncio.CancelledError:
+            await self._wait(waiter, deadline)
+        except (asyncio.CancelledError, _TooLateError):
             self._offer_slots()  # to somebody else, if it had been given to this task
             raise
 

@@ -31,6 +31,7 @@ from jobkeep_protocol.errors import (
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, FrameReader, frame
 from jobkeep_protocol.messages import (
     HELLO_ID,
+    OK_BEGINS,
     PROTOCOL_VERSION,
     SLOTS,
     Hello,
@@ -203,7 +204,7 @@ class Pipeline:
 
 def _is_outcome_unknown(message: msgspec.Raw) -> bool:
     """Whether this is the reply of a daemon whose disk failed; see its writer."""
-    if StorageError.code.encode() not in bytes(message):
+    if memoryview(message)[: len(OK_BEGINS)] == OK_BEGINS:
         return False
     try:
         decode_reply(Hello, message)

@@ -362,6 +362,10 @@ class Ok(Struct, Generic[ReplyT], frozen=True, array_like=True, tag="ok"):
     value: ReplyT
 
 
+OK_BEGINS = msgspec.msgpack.encode(Ok(None))[:-1]
+"""The bytes that every reply which is no error begins with, told without decoding the rest."""
+
+
 class Failure(Struct, frozen=True, array_like=True, tag="error"):
     """An error reply."""
 

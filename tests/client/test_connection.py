@@ -179,6 +179,28 @@ async def test_a_request_without_an_answer_times_out_and_the_client_goes_on(
     await patient.close()
 
 
+async def test_each_call_has_a_deadline_of_its_own(proxy: Proxy) -> None:
+    client = AsyncClient(proxy.path, timeout=scaled(3600))
+    await client.save(A_JOB)
+    proxy.loses_replies.set()
+    ended: list[str] = []
+
+    async def load(name: str, timeout: float) -> None:
+        client.timeout = timeout
+        with pytest.raises(RequestTimeout, match=f"within {timeout:g} s"):
+            await client.load("nightly")
+        ended.append(name)
+
+    patient = asyncio.create_task(client.load("nightly"))
+    await asyncio.sleep(0)
+    await asyncio.gather(load("third", 3 * FAST), load("first", FAST), load("second", 2 * FAST))
+
+    assert ended == ["first", "second", "third"]
+    assert not patient.done()
+    patient.cancel()
+    await client.close()
+
+
 async def test_a_daemon_that_does_not_come_back_is_unavailable(
     new_client: Any, daemon: DaemonProcess
 ) -> None:
