@@ -26,7 +26,7 @@ from jobkeep_protocol.messages import (
     encode_request,
     open_envelope,
 )
-from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.states import CheckpointState, SheetState, trusted_state
 from tests.support import PATIENCE, scaled
 
 T = TypeVar("T")
@@ -107,7 +107,9 @@ class Wire:
         loaded = self.ask(Load(job_id))
         assert loaded is not None, f"no job {job_id!r}"
         assert loaded.state is not None, "the first page has the job"
-        return loaded.state, {sheet.sheet_num: sheet for sheet in loaded.sheets}
+        state = trusted_state(loaded.state, loaded.sheets)
+        sheets, state.sheets = state.sheets, {}
+        return state, sheets
 
     def close(self) -> None:
         """Go away."""

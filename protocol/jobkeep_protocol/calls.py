@@ -17,7 +17,6 @@ from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
 from jobkeep_protocol.changes import (
     SeenJobs,
     changed,
-    encode_received,
     encode_sheets,
     whole,
     without_sheets,
@@ -39,7 +38,13 @@ from jobkeep_protocol.messages import (
     Saved,
     SaveSheet,
 )
-from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeep_protocol.states import (
+    CheckpointState,
+    JobStatus,
+    SheetState,
+    SheetStatus,
+    trusted_state,
+)
 from jobkeep_protocol.values import check_integer, member, refused
 
 LOAD_ATTEMPTS = 10
@@ -91,7 +96,7 @@ def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | No
         state = yield from _with_further_pages(page)
         if state is not None:
             if seen is not None:
-                seen.put(job_id, page.sequence, encode_received(state))
+                seen.put_loaded(page.sequence, state)
             return state
     raise StorageError(
         f"job {job_id!r} is so large that it is read in several pages, and changed each of "
@@ -102,15 +107,14 @@ def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | No
 def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:
     """The state that begins with `page`; None when it changed before all of it was read."""
     assert page.state is not None, "the first page has the job"
-    state, sequence = page.state, page.sequence
-    sheets = {sheet.sheet_num: sheet for sheet in page.sheets}
+    sequence = page.sequence
+    state = trusted_state(page.state, page.sheets)
     while page.more:
-        following = yield from ask(Load(state.job_id, after_sheet=max(sheets, default=0)))
+        following = yield from ask(Load(state.job_id, after_sheet=max(state.sheets, default=0)))
         if following is None or following.sequence != sequence:
             return None
         page = following
-        sheets.update((sheet.sheet_num, sheet) for sheet in page.sheets)
-    state.sheets = sheets
+        state = trusted_state(state, page.sheets)
     return state
 
 

@@ -26,6 +26,7 @@ DEFAULT_CAPACITY = 64
 EncodedSheets = dict[int, bytes]
 
 _encoder = msgspec.msgpack.Encoder()
+_unpacker = msgspec.msgpack.Decoder(dict[int, msgspec.Raw])
 
 
 class SeenJob(NamedTuple):
@@ -35,20 +36,41 @@ class SeenJob(NamedTuple):
     sheets: EncodedSheets
 
 
+class _LoadedJob(NamedTuple):
+    """The same before it is needed: all sheets in one piece, since most loads precede no save."""
+
+    sequence: int
+    packed: bytes
+
+    def unpacked(self) -> SeenJob:
+        sheets = _unpacker.decode(self.packed)
+        return SeenJob(self.sequence, {number: bytes(one) for number, one in sheets.items()})
+
+
 class SeenJobs:
     """The jobs last seen, the most recently used `capacity` of them. 0 keeps none."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._jobs: OrderedDict[str, SeenJob] = OrderedDict()
+        self._jobs: OrderedDict[str, SeenJob | _LoadedJob] = OrderedDict()
 
     def get(self, job_id: str) -> SeenJob | None:
         """The job as it was last seen, if that is still known."""
-        return self._jobs.get(job_id)
+        found = self._jobs.get(job_id)
+        if isinstance(found, _LoadedJob):
+            found = self._jobs[job_id] = found.unpacked()
+        return found
 
     def put(self, job_id: str, sequence: int, sheets: EncodedSheets) -> None:
         """The kept job is at this sequence, with these sheets."""
-        self._jobs[job_id] = SeenJob(sequence, sheets)
+        self._keep(job_id, SeenJob(sequence, sheets))
+
+    def put_loaded(self, sequence: int, state: CheckpointState) -> None:
+        """The kept job is at this sequence, and is this state, which was just decoded."""
+        self._keep(state.job_id, _LoadedJob(sequence, _encoder.encode(state.sheets)))
+
+    def _keep(self, job_id: str, seen: SeenJob | _LoadedJob) -> None:
+        self._jobs[job_id] = seen
         self._jobs.move_to_end(job_id)
         while len(self._jobs) > self._capacity:
             self._jobs.popitem(last=False)
@@ -56,11 +78,6 @@ class SeenJobs:
     def clear(self) -> None:
         """Nothing is known any more, as after a new connection: the database may be another."""
         self._jobs.clear()
-
-
-def encode_received(state: CheckpointState) -> EncodedSheets:
-    """Each sheet of a state that was just decoded, and so has been checked."""
-    return {number: _encoder.encode(sheet) for number, sheet in state.sheets.items()}
 
 
 def encode_sheets(state: CheckpointState, seen: SeenJob | None = None) -> EncodedSheets:

@@ -24,7 +24,7 @@ connections.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args
@@ -41,7 +41,14 @@ from jobkeep_protocol.errors import (
     error_from_wire,
 )
 from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable
-from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeep_protocol.states import (
+    CheckpointFields,
+    CheckpointState,
+    JobStatus,
+    SheetFields,
+    SheetState,
+    SheetStatus,
+)
 from jobkeep_protocol.values import as_utc, check_integer, check_job_id, check_number, refused
 
 PROTOCOL_VERSION = 1
@@ -110,10 +117,15 @@ class Request(Struct, Generic[ReplyT], frozen=True, array_like=True, tag=operati
     """Who may send this: a reader, a writer or an administrator."""
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            check = CHECKS.get(name)
-            if check is not None and (value := getattr(self, name)) is not None:
+        for name, check in _checks_of(type(self)):
+            value = getattr(self, name)
+            if value is not None:
                 check(name, value)
+
+
+@cache
+def _checks_of(operation: type[Request[Any]]) -> list[tuple[str, Callable[[str, Any], object]]]:
+    return [(name, CHECKS[name]) for name in operation.__struct_fields__ if name in CHECKS]
 
 
 class Read(Request[ReplyT], frozen=True):
@@ -189,11 +201,12 @@ class Loaded(Struct, frozen=True, array_like=True):
     """One page of a job's state: the job without its sheets, some sheets, whether more follow.
 
     `state` is null in all pages but the first. `sequence` is what a Save that is based on this
-    state gives as its `base`; pages belong together when it is the same.
+    state gives as its `base`; pages belong together when it is the same. What is read here was
+    checked when it was saved, and is not checked again.
     """
 
-    state: CheckpointState | None
-    sheets: list[SheetState]
+    state: CheckpointFields | None
+    sheets: Sequence[SheetFields]
     sequence: int
     more: bool = False
 

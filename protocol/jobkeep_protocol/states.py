@@ -1,8 +1,10 @@
 """The state of a job and of its sheets, with their invariants and transitions.
 
 What lives here: `CheckpointState`, `SheetState`, their statuses, and what each transition does to
-them. The daemon applies the same methods to what it keeps, so a transition on a state object and
-on the backend are one piece of code. What may not: SQL, I/O, asyncio.
+them. Their fields are those of `CheckpointFields` and `SheetFields`, which check nothing and serve
+to decode what has been checked. The daemon applies the same methods to what it keeps, so a
+transition on a state object and on the backend are one piece of code. What may not: SQL, I/O,
+asyncio.
 
 Two rules hold for this file:
 
@@ -16,8 +18,9 @@ from __future__ import annotations
 
 import enum
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct, field
 
@@ -86,13 +89,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class SheetState(Struct, kw_only=True, omit_defaults=True):
-    """One numbered step of a job: where it is, and what is known about its latest attempt.
-
-    `confidence_score` goes from 0 to 1, `last_pass_percentage` from 0 to 100,
-    `execution_duration_seconds` is in seconds and `estimated_cost` in the caller's currency.
-    Raises InvalidRequest for a value that is not allowed.
-    """
+class SheetFields(Struct, kw_only=True, omit_defaults=True):
+    """The fields of a sheet, unchecked; see `SheetState`."""
 
     sheet_num: int
     status: SheetStatus = SheetStatus.PENDING
@@ -125,6 +123,15 @@ class SheetState(Struct, kw_only=True, omit_defaults=True):
     estimated_cost: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+
+class SheetState(SheetFields, kw_only=True, omit_defaults=True):
+    """One numbered step of a job: where it is, and what is known about its latest attempt.
+
+    `confidence_score` goes from 0 to 1, `last_pass_percentage` from 0 to 100,
+    `execution_duration_seconds` is in seconds and `estimated_cost` in the caller's currency.
+    Raises InvalidRequest for a value that is not allowed.
+    """
+
     def __post_init__(self) -> None:
         self.status = member(SheetStatus, "status", self.status)
         self.check()
@@ -155,13 +162,8 @@ class SheetState(Struct, kw_only=True, omit_defaults=True):
         _check_json_values(self, ("validation_details", "outcome_data", "extra"))
 
 
-class CheckpointState(Struct, kw_only=True, omit_defaults=True):
-    """One resumable job with all its sheets, as it is loaded and saved.
-
-    `revision` counts the changes of the kept job and is 0 for one that was never saved; `save`
-    sets it, and `updated_at`, on the object it is given. Raises InvalidRequest for a value that
-    is not allowed.
-    """
+class CheckpointFields(Struct, kw_only=True, omit_defaults=True):
+    """The fields of a job, unchecked; see `CheckpointState`."""
 
     job_id: str
     job_name: str = ""
@@ -184,6 +186,15 @@ class CheckpointState(Struct, kw_only=True, omit_defaults=True):
     rate_limit_waits: int = 0
     revision: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
+    """One resumable job with all its sheets, as it is loaded and saved.
+
+    `revision` counts the changes of the kept job and is 0 for one that was never saved; `save`
+    sets it, and `updated_at`, on the object it is given. Raises InvalidRequest for a value that
+    is not allowed.
+    """
 
     def __post_init__(self) -> None:
         self.status = member(JobStatus, "status", self.status)
@@ -313,6 +324,20 @@ class CheckpointState(Struct, kw_only=True, omit_defaults=True):
     def _sheet(self, sheet_num: int) -> SheetState:
         check_sheet_num(sheet_num, self.total_sheets)
         return self.sheets.setdefault(sheet_num, SheetState(sheet_num=sheet_num))
+
+
+def trusted_state(fields: CheckpointFields, sheets: Iterable[SheetFields] = ()) -> CheckpointState:
+    """The state with these fields, whose values are known to be allowed.
+
+    A client reads what a daemon has checked: to check it again cost more than all the rest of a
+    load. The objects themselves become states; msgspec lays out a Struct by its fields, and these
+    add none.
+    """
+    for sheet in sheets:
+        sheet.__class__ = SheetState
+        fields.sheets[sheet.sheet_num] = cast("SheetState", sheet)
+    fields.__class__ = CheckpointState
+    return cast("CheckpointState", fields)
 
 
 def start_sheet(job: CheckpointState, sheet: SheetState) -> None:

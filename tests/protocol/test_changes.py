@@ -49,6 +49,17 @@ def test_job_is_remembered_as_it_was_last_seen() -> None:
     assert seen.get("other") is None
 
 
+def test_loaded_job_is_remembered_as_it_was_when_it_was_loaded() -> None:
+    seen, state = SeenJobs(), job(1, 2)
+    expected = SeenJob(3, encode_sheets(state))
+
+    seen.put_loaded(3, state)
+    state.sheets[1].status = SheetStatus.FAILED
+
+    assert seen.get("job") == expected
+    assert seen.get("job") is seen.get("job")
+
+
 def test_job_seen_longest_ago_is_forgotten_first() -> None:
     seen = SeenJobs(capacity=2)
     for job_id in ("a", "b", "a", "c"):

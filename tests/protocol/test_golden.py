@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobkeep_protocol.errors import JobkeepError
@@ -51,8 +52,10 @@ def test_bytes_of_a_reply_are_understood_as_ever(
     name: str, operation: type[Request[Any]], reply: Any
 ) -> None:
     request_id, message = open_envelope(bytes.fromhex(GOLDEN["replies"][name]))
+    understood = decode_reply(operation, message)
 
-    assert (request_id, decode_reply(operation, message)) == (REQUEST_ID, reply)
+    assert (request_id, type(understood)) == (REQUEST_ID, type(reply))
+    assert msgspec.to_builtins(understood) == msgspec.to_builtins(reply)
 
 
 @pytest.mark.parametrize(("code", "error"), ERRORS.items())
