@@ -61,7 +61,11 @@ class Daemon:
         for directory in (database.parent, socket.parent):
             _make_private_directory(directory)
         self._store = Store(
-            database, self._settings.durability, self._on_broken, LOCK_PATIENCE_SECONDS
+            database,
+            self._settings.durability,
+            self._on_broken,
+            LOCK_PATIENCE_SECONDS,
+            self._settings.cache_bytes,
         )
         self._operations = Operations(self._store, self._describe)
         self._server = Server(socket, self._operations)

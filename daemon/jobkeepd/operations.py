@@ -75,6 +75,8 @@ class Operations:
                     self._process_named_by(request, peer),
                     partial(_written, request_id, reply),
                 )
+            elif (known := self._known_reply(request)) is not None:
+                reply(encode_reply(request_id, known))
             else:
                 task = asyncio.create_task(self._read(request_id, request, reply))
                 self._tasks.add(task)
@@ -95,6 +97,15 @@ class Operations:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         self._processes.close()
         await self.drain()
+
+    def _known_reply(self, request: Request[Any]) -> Any:
+        """The reply to a read that can be answered at once, else None."""
+        assert isinstance(request, Read), request
+        known = self._store.known(request)
+        if known is None:
+            return None
+        self._processes.report_deaths()
+        return None if self._releases else known
 
     async def _read(self, request_id: int, request: Request[Any], reply: Reply) -> None:
         name = operation_name(type(request).__name__)

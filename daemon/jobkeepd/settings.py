@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.version import __version__
+from jobkeepd.store.cache import DEFAULT_CACHE_BYTES
 
 ENVIRONMENT_PREFIX = "JOBKEEPD_"
 
@@ -47,6 +48,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "end of the daemon only (default: full)"
         ),
     ] = "full"
+    cache_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="how much memory the states that were read last may take; 0 keeps none "
+            f"(default: {DEFAULT_CACHE_BYTES})",
+        ),
+    ] = DEFAULT_CACHE_BYTES
     log_format: Annotated[
         Literal["text", "json", "journal"],
         Meta(description="how log lines look on standard error (default: text)"),
@@ -114,6 +123,13 @@ def _choices(name: str) -> list[str]:
     return [str(one) for one in get_args(get_args(_TYPES[name])[0])]
 
 
+def _metavar(name: str) -> str:
+    """How the value of a flag is written in --help."""
+    if choices := _choices(name):
+        return f"{{{','.join(choices)}}}"
+    return "BYTES" if name.endswith("_bytes") else "PATH"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jobkeepd",
@@ -130,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
-            metavar=f"{{{','.join(choices)}}}" if (choices := _choices(name)) else "PATH",
+            metavar=_metavar(name),
             help=meta.description,
         )
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ def config(tmp_path: Path) -> Path:
 def test_defaults_need_nothing() -> None:
     assert read_settings([], {}) == Settings()
     assert Settings() == Settings(
-        db="", socket="", durability="full", log_format="text", log_level="info"
+        db="",
+        socket="",
+        durability="full",
+        cache_bytes=32 * 1024 * 1024,
+        log_format="text",
+        log_level="info",
     )
 
 
@@ -51,19 +57,20 @@ def test_file_may_be_named_by_a_variable_and_by_a_flag_before_it(
         ("--db", "db", "/x.db"),
         ("--socket", "socket", "/x.sock"),
         ("--durability", "durability", "normal"),
+        ("--cache-bytes", "cache_bytes", 1_000_000),
         ("--log-format", "log_format", "journal"),
         ("--log-level", "log_level", "warning"),
     ],
 )
 def test_each_setting_has_a_flag_a_variable_and_a_key(
-    tmp_path: Path, flag: str, name: str, value: str
+    tmp_path: Path, flag: str, name: str, value: str | int
 ) -> None:
     path = tmp_path / "one.toml"
-    path.write_text(f'{name} = "{value}"')
+    path.write_text(f"{name} = {json.dumps(value)}")
 
     for found in (
-        read_settings([flag, value], {}),
-        read_settings([], {f"JOBKEEPD_{name.upper()}": value}),
+        read_settings([flag, str(value)], {}),
+        read_settings([], {f"JOBKEEPD_{name.upper()}": str(value)}),
         read_settings(["--config", str(path)], {}),
     ):
         assert getattr(found, name) == value
@@ -71,7 +78,14 @@ def test_each_setting_has_a_flag_a_variable_and_a_key(
 
 
 def test_every_setting_is_among_those_tested() -> None:
-    assert Settings.__struct_fields__ == ("db", "socket", "durability", "log_format", "log_level")
+    assert Settings.__struct_fields__ == (
+        "db",
+        "socket",
+        "durability",
+        "cache_bytes",
+        "log_format",
+        "log_level",
+    )
 
 
 def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) -> None:

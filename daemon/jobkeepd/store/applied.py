@@ -90,6 +90,10 @@ class AppliedRequests:
             self._clients.pop(client_id, None)
         self._new.clear()
 
+    def forget(self) -> None:
+        """Rely on nothing but the table."""
+        self._clients.clear()
+
     def expire(self) -> None:
         """Delete what nobody will ask for any more, in a transaction of its own."""
         self._connection.execute(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jobkeep_protocol.errors import JobkeepError, StorageError
-from jobkeep_protocol.messages import Read
+from jobkeep_protocol.messages import Load, Read, encode_part
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
 from jobkeepd.store.applied import RequestKey
+from jobkeepd.store.cache import DEFAULT_CACHE_BYTES, StateCache
 from jobkeepd.store.connection import (
     Durability,
     create_private,
@@ -28,13 +32,14 @@ from jobkeepd.store.migrations import check, migrate
 from jobkeepd.store.readers import Readers
 from jobkeepd.store.schema import SCHEMA_VERSION
 from jobkeepd.store.writer import Write, Writer
-from jobkeepd.store.writes import Released, ReleaseProcess
+from jobkeepd.store.writes import Released, ReleaseProcess, job_changed_by
 
 
 class Store:
     """One open database. Belongs to the event loop it is opened on.
 
-    `on_broken` is called once when nothing can be written any more.
+    `on_broken` is called once when nothing can be written any more. Up to `cache_bytes` of states
+    are kept in memory as they were read.
     """
 
     schema_version = SCHEMA_VERSION
@@ -45,6 +50,7 @@ class Store:
         durability: Durability,
         on_broken: Callable[[StorageError], None],
         lock_patience: float = 0.0,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         """Take the lock, open the file, bring its schema to this version.
 
@@ -52,6 +58,7 @@ class Store:
         """
         self.database = database
         self.durability = durability
+        self._cache = StateCache(cache_bytes)
         self._lock = DatabaseLock(database, lock_patience)
         try:
             create_private(database)
@@ -60,7 +67,7 @@ class Store:
             connection = open_for_writing(database, durability)
             try:
                 migrate(connection)
-                self._writer = Writer(database, connection, on_broken)
+                self._writer = Writer(database, connection, on_broken, self._cache.all_changed)
             except BaseException:
                 connection.close()
                 raise
@@ -69,8 +76,16 @@ class Store:
             raise
         self._readers = Readers(database)
 
+    def known(self, request: Read[Any]) -> Any:
+        """The reply to a read, if it is in memory; else None."""
+        if isinstance(request, Load) and request.after_sheet is None:
+            return self._cache.get(request.job_id)
+        return None
+
     async def read(self, request: Read[Any]) -> Any:
         """The reply to a read. Sees every write that was acknowledged before."""
+        if isinstance(request, Load) and request.after_sheet is None:
+            return await self._load(request)
         return await reads.READS[type(request)](self._readers, request)
 
     def submit(
@@ -84,12 +99,12 @@ class Store:
 
         Raises LimitExceeded or StorageError when it is not taken on.
         """
-        self._writer.submit(Write(request, done, key, process))
+        self._writer.submit(Write(request, partial(self._written, request, done), key, process))
 
     async def release(self, process: ProcessId) -> Released:
         """Pause the jobs of a dead process and give back its sheets."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Write(ReleaseProcess(process), done.set_result))
+        self._writer.submit(Write(ReleaseProcess(process), partial(self._released, done)))
         outcome = await asyncio.shield(done)
         if isinstance(outcome, JobkeepError):
             raise outcome
@@ -134,3 +149,26 @@ class Store:
         await self._readers.close()
         await self._writer.close()
         self._lock.release()
+
+    async def _load(self, request: Load) -> msgspec.Raw | None:
+        """The first page of a state, which is kept in memory when it is all of it."""
+        with self._cache.reading(request.job_id) as reading:
+            page = await reads.load(self._readers, request)
+            if page is None:
+                return None
+            reply = encode_part(page)
+            if not page.more:
+                self._cache.put(request.job_id, reply, reading)
+        return reply
+
+    def _written(
+        self, request: Any, done: Callable[[bytes | JobkeepError], None], outcome: Any
+    ) -> None:
+        job_id = job_changed_by(request)
+        if job_id is not None:
+            self._cache.changed(job_id)
+        done(outcome)
+
+    def _released(self, done: asyncio.Future[Any], outcome: Any) -> None:
+        self._cache.all_changed()
+        done.set_result(outcome)

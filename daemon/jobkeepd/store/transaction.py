@@ -24,10 +24,7 @@ class Transaction:
         self.connection = connection
         self.process: ProcessId | None = None
         """The process named by the request at hand: a job's for a save, a worker's for a claim."""
-        self._sequence: int = self.one(
-            "SELECT max(coalesce((SELECT max(sequence) FROM jobs), 0), (SELECT value FROM counters "
-            "WHERE name = 'sequence'))"
-        )[0]
+        self._sequence = self._highest_sequence()
         self._first_gap: dict[str, int] = {}
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -58,9 +55,21 @@ class Transaction:
         self._sequence += 1
         return self._sequence
 
+    def forget(self) -> None:
+        """Rely on nothing but the rows: another program may have changed them."""
+        self._first_gap.clear()
+        self._sequence = max(self._sequence, self._highest_sequence())
+
     def rolled_back(self) -> None:
         """Forget what was learned from rows that are not there any more."""
         self._first_gap.clear()
+
+    def _highest_sequence(self) -> int:
+        highest: int = self.one(
+            "SELECT max(coalesce((SELECT max(sequence) FROM jobs), 0), (SELECT value FROM counters "
+            "WHERE name = 'sequence'))"
+        )[0]
+        return highest
 
     # -- jobs ---------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ MIN_WRITES = 16
 """Writes between two checkpoints at the least, however large they are."""
 
 QUIET_SECONDS = 1.0
-"""With nothing to do for this long, the log is checkpointed however short it is."""
+"""With nothing to do for this long, the log is checkpointed however short it is, and it is seen
+whether another program has written."""
 
 EXPIRE_SECONDS = 3_600.0
 
@@ -101,7 +102,8 @@ class _MustUndoError(Exception):
 class Writer:
     """Applies writes in groups. Belongs to the event loop it is started on.
 
-    `on_broken` is called on the loop, once, when nothing can be written any more.
+    `on_broken` is called on the loop, once, when nothing can be written any more, and
+    `on_foreign_write` whenever another program has written to the database.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Writer:
         database: Path,
         connection: sqlite3.Connection,
         on_broken: Callable[[StorageError], None],
+        on_foreign_write: Callable[[], None],
     ) -> None:
         self.commits = 0
         self.writes = 0
@@ -117,6 +120,8 @@ class Writer:
         self._wal = wal_path(database)
         self._connection = connection
         self._on_broken = on_broken
+        self._on_foreign_write = on_foreign_write
+        self._data_version = _data_version(connection)
         self._tx = Transaction(connection)
         self._applied = AppliedRequests(connection)
         self._queue: deque[Write] = deque()
@@ -195,7 +200,7 @@ class Writer:
     def _work(self) -> None:
         while True:
             try:
-                batch = self._batches.get(timeout=self._patience)
+                batch = self._batches.get(timeout=QUIET_SECONDS)
             except Empty:
                 self._keep_house(is_quiet=True)
                 continue
@@ -214,11 +219,6 @@ class Writer:
                 return
             self._keep_house(is_quiet=False)
         self._keep_house(is_quiet=True)
-
-    @property
-    def _patience(self) -> float:
-        """How long to wait for a batch before there is something else to do."""
-        return QUIET_SECONDS if self.writes > self._checkpointed else EXPIRE_SECONDS
 
     def _apply_together(self, batch: list[Write]) -> None:
         """One transaction for the batch, or one for each of its writes when one must be undone."""
@@ -239,6 +239,7 @@ class Writer:
 
     def _transaction(self, batch: list[Write]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
+        self._look_for_foreign_writes()
         for write in batch:
             self._apply(write)
         self._applied.store()
@@ -273,6 +274,21 @@ class Writer:
         self._applied.rolled_back()
         self._tx.rolled_back()
 
+    def _look_for_foreign_writes(self) -> None:
+        """Rely on nothing that was learned from rows which another program may have changed."""
+        version = _data_version(self._connection)
+        if version == self._data_version:
+            return
+        self._data_version = version
+        log.warning(
+            "another program has written to %s; what was kept in memory is dropped. Only the "
+            "daemon may write to it: stop that program",
+            self._database,
+        )
+        self._tx.forget()
+        self._applied.forget()
+        self._loop.call_soon_threadsafe(self._on_foreign_write)
+
     def _check_files(self) -> None:
         """SQLite would go on committing into a file that has been unlinked or replaced."""
         wal = FileIdentity.of(self._wal)
@@ -287,6 +303,8 @@ class Writer:
         """What is done between two transactions. Its failure is no write's failure."""
         wanted = 1 if is_quiet else self._checkpoint_after
         try:
+            if is_quiet:
+                self._look_for_foreign_writes()
             if self.writes - self._checkpointed >= wanted:
                 self._checkpoint()
             if time.monotonic() >= self._expire_at:
@@ -306,6 +324,13 @@ class Writer:
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages > 0:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """Changes when another connection has committed
+    (https://www.sqlite.org/pragma.html#pragma_data_version)."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
 
 
 def _result_code(error: BaseException | None) -> int:

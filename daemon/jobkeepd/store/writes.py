@@ -70,6 +70,14 @@ def writes(kind: type[RequestT]) -> Callable[[Callable[[Transaction, RequestT], 
     return register
 
 
+def job_changed_by(request: Any) -> str | None:
+    """The job whose state a client's request changes; None for one that changes no state."""
+    if isinstance(request, RecordExecution):
+        return None
+    job_id: str = request.state.job_id if isinstance(request, Save) else request.job_id
+    return job_id
+
+
 @writes(Save)
 def save(tx: Transaction, request: Save) -> Saved | None:
     """Make the kept job equal to the state sent."""
