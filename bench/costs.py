@@ -25,7 +25,7 @@ from bench.echo import EchoClient, running_echo
 from bench.yardsticks import importing, whole_process
 from jobkeep import AsyncClient
 from jobkeep.core import Pipeline
-from jobkeep_protocol.changes import SeenJob, changed, encode_sheets, whole
+from jobkeep_protocol.changes import EncodedSheets, SeenJob, changed, encode_sheets, whole
 from jobkeep_protocol.messages import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
 
@@ -148,7 +148,7 @@ def _save_of_first_sheet(state: CheckpointState, sequence: int) -> Request[Any]:
     first = CheckpointState(
         job_id=state.job_id, total_sheets=state.total_sheets, sheets={1: state.sheets[1]}
     )
-    return changed(first, encode_sheets(first), SeenJob(sequence, {}), None)
+    return changed(first, encode_sheets(first), SeenJob(sequence, EncodedSheets([], [])), None)
 
 
 class _Wire:

@@ -3,6 +3,9 @@
 What lives here: for each job last loaded or saved, its sequence and the encoded form of each
 sheet, and the comparison that makes a save as small as the change. What may not: I/O.
 
+Every save looks at every sheet, since nobody tells which were changed. So what is done for each of
+them is left to C: encoding by `map`, comparing by `==` and `ne`.
+
 The encoded form is kept rather than the objects, since callers change their states in place. It
 is only ever used together with the sequence it was seen at: the daemon refuses a change that is
 based on another one, so a forgotten or outdated entry costs a larger message and nothing else.
@@ -10,6 +13,8 @@ based on another one, so a forgotten or outdated entry costs a larger message an
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import OrderedDict
 from typing import Any, NamedTuple, cast
 
@@ -23,10 +28,15 @@ from jobkeep_protocol.values import refused
 
 DEFAULT_CAPACITY = 64
 
-EncodedSheets = dict[int, bytes]
-
 _encoder = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(dict[int, msgspec.Raw])
+
+
+class EncodedSheets(NamedTuple):
+    """The sheets of a state as they go over the wire, in the order of the state."""
+
+    numbers: list[int]
+    encoded: list[bytes]
 
 
 class SeenJob(NamedTuple):
@@ -44,7 +54,8 @@ class _LoadedJob(NamedTuple):
 
     def unpacked(self) -> SeenJob:
         sheets = _unpacker.decode(self.packed)
-        return SeenJob(self.sequence, {number: bytes(one) for number, one in sheets.items()})
+        encoded = [bytes(one) for one in sheets.values()]
+        return SeenJob(self.sequence, EncodedSheets(list(sheets), encoded))
 
 
 class SeenJobs:
@@ -86,15 +97,16 @@ def encode_sheets(state: CheckpointState, seen: SeenJob | None = None) -> Encode
     What is encoded as it was seen before has been checked before. Raises InvalidRequest, naming
     the sheet and the field, for what is not allowed.
     """
-    known = seen.sheets if seen is not None else {}
-    encoded: EncodedSheets = {}
-    for number, sheet in state.sheets.items():
-        try:
-            one = _encoder.encode(sheet)
-        except UNENCODABLE as error:
-            raise explain_unencodable(error, sheet, f"sheets[{number!r}]") from error
-        encoded[number] = one if known.get(number) == one else _encode_checked(number, sheet)
-    return encoded
+    try:
+        encoded = list(map(_encoder.encode, state.sheets.values()))
+    except UNENCODABLE:
+        encoded = [_encode_checked(number, sheet) for number, sheet in state.sheets.items()]
+    sheets = EncodedSheets(list(state.sheets), encoded)
+    known = EncodedSheets([], []) if seen is None else seen.sheets
+    for position in _different(sheets, known):
+        number = sheets.numbers[position]
+        encoded[position] = _encode_checked(number, state.sheets[number])
+    return sheets
 
 
 def _encode_checked(number: int, sheet: SheetState) -> bytes:
@@ -104,10 +116,13 @@ def _encode_checked(number: int, sheet: SheetState) -> bytes:
     if number != sheet.sheet_num:
         raise refused(f"{name}.sheet_num", sheet.sheet_num, f"{number}, its key")
     try:
-        sheet.check()
+        sheet.check()  # before it is encoded: it turns times into UTC
     except InvalidRequest as error:
         raise InvalidRequest(f"{name}.{error}", error.data) from error
-    return _encoder.encode(sheet)  # again: the check turns times into UTC
+    try:
+        return _encoder.encode(sheet)
+    except UNENCODABLE as error:
+        raise explain_unencodable(error, sheet, name) from error
 
 
 def without_sheets(state: CheckpointState) -> CheckpointState:
@@ -117,16 +132,31 @@ def without_sheets(state: CheckpointState) -> CheckpointState:
 
 def whole(job: CheckpointState, sheets: EncodedSheets, if_revision: int | None) -> Save:
     """The request that sends all of a state: `job` comes without its sheets."""
-    return Save(job, _raw(list(sheets.values())), if_revision=if_revision)
+    return Save(job, _raw(sheets.encoded), if_revision=if_revision)
 
 
 def changed(
     job: CheckpointState, sheets: EncodedSheets, seen: SeenJob, if_revision: int | None
 ) -> Save:
     """The request that sends what differs from `seen`: `job` comes without its sheets."""
-    different = [one for number, one in sheets.items() if seen.sheets.get(number) != one]
-    removed = [number for number in seen.sheets if number not in sheets]
+    different = [sheets.encoded[position] for position in _different(sheets, seen.sheets)]
+    removed = []
+    if sheets.numbers[: len(seen.sheets.numbers)] != seen.sheets.numbers:
+        staying = set(sheets.numbers)
+        removed = [number for number in seen.sheets.numbers if number not in staying]
     return Save(job, _raw(different), base=seen.sequence, removed=removed, if_revision=if_revision)
+
+
+def _different(sheets: EncodedSheets, known: EncodedSheets) -> list[int]:
+    """The positions of the sheets that are not as they were known."""
+    numbers, encoded = sheets
+    common = len(known.numbers)
+    if numbers[:common] == known.numbers:
+        differ = map(operator.ne, encoded, known.encoded)
+        return [*itertools.compress(itertools.count(), differ), *range(common, len(numbers))]
+    before = dict(zip(known.numbers, known.encoded, strict=True))
+    together = zip(numbers, encoded, strict=True)
+    return [place for place, (number, one) in enumerate(together) if before.get(number) != one]
 
 
 def _raw(encoded: list[bytes]) -> list[SheetState]:

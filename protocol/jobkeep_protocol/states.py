@@ -254,11 +254,7 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
         complete_sheet(
             self, sheet, validation_passed, validation_details, execution_duration_seconds
         )
-        completed = sum(
-            one.status is SheetStatus.COMPLETED and one.sheet_num <= self.total_sheets
-            for one in self.sheets.values()
-        )
-        if completed >= self.total_sheets:
+        if len(self.sheets) >= self.total_sheets and self._completed() >= self.total_sheets:
             complete_job(self)
 
     def mark_sheet_failed(
@@ -316,6 +312,12 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
         self.pid = os.getpid() if pid is None else pid
         self.updated_at = utc_now()
 
+    def _completed(self) -> int:
+        return sum(
+            one.status is SheetStatus.COMPLETED and one.sheet_num <= self.total_sheets
+            for one in self.sheets.values()
+        )
+
     def _leave(self, status: JobStatus) -> None:
         self.status = status
         self.pid = None
@@ -323,7 +325,10 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
 
     def _sheet(self, sheet_num: int) -> SheetState:
         check_sheet_num(sheet_num, self.total_sheets)
-        return self.sheets.setdefault(sheet_num, SheetState(sheet_num=sheet_num))
+        sheet = self.sheets.get(sheet_num)
+        if sheet is None:
+            sheet = self.sheets[sheet_num] = SheetState(sheet_num=sheet_num)
+        return sheet
 
 
 def trusted_state(fields: CheckpointFields, sheets: Iterable[SheetFields] = ()) -> CheckpointState:

@@ -236,7 +236,7 @@ def test_load_remembers_what_it_saw() -> None:
 
     remembered = seen.get("job")
     assert remembered is not None
-    assert (remembered.sequence, set(remembered.sheets)) == (7, {1})
+    assert (remembered.sequence, remembered.sheets.numbers) == (7, [1])
 
 
 # -- save ---------------------------------------------------------------------------------------

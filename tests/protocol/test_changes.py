@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobkeep_protocol.changes import (
+    EncodedSheets,
     SeenJob,
     SeenJobs,
     changed,
@@ -37,15 +40,17 @@ def received(request: Save) -> Save:
     return decoded
 
 
+numbers = st.lists(st.integers(1, 9), unique=True)
+
 # -- what is remembered -------------------------------------------------------------------------
 
 
 def test_job_is_remembered_as_it_was_last_seen() -> None:
     seen = SeenJobs()
-    seen.put("job", 1, {1: b"x"})
-    seen.put("job", 2, {1: b"y"})
+    seen.put("job", 1, EncodedSheets([1], [b"x"]))
+    seen.put("job", 2, EncodedSheets([1], [b"y"]))
 
-    assert seen.get("job") == SeenJob(2, {1: b"y"})
+    assert seen.get("job") == SeenJob(2, EncodedSheets([1], [b"y"]))
     assert seen.get("other") is None
 
 
@@ -63,20 +68,20 @@ def test_loaded_job_is_remembered_as_it_was_when_it_was_loaded() -> None:
 def test_job_seen_longest_ago_is_forgotten_first() -> None:
     seen = SeenJobs(capacity=2)
     for job_id in ("a", "b", "a", "c"):
-        seen.put(job_id, 1, {})
+        seen.put(job_id, 1, EncodedSheets([], []))
 
     assert [seen.get(job_id) is not None for job_id in ("a", "b", "c")] == [True, False, True]
 
 
 def test_capacity_of_zero_remembers_nothing() -> None:
     seen = SeenJobs(capacity=0)
-    seen.put("job", 1, {})
+    seen.put("job", 1, EncodedSheets([], []))
     assert seen.get("job") is None
 
 
 def test_everything_can_be_forgotten() -> None:
     seen = SeenJobs()
-    seen.put("job", 1, {})
+    seen.put("job", 1, EncodedSheets([], []))
     seen.clear()
     assert seen.get("job") is None
 
@@ -105,6 +110,27 @@ def test_change_is_the_sheets_that_differ_and_those_that_are_gone() -> None:
 
     assert (request.base, request.removed, request.if_revision) == (17, [1], None)
     assert request.sheets == [state.sheets[2], state.sheets[4]]
+
+
+@settings(max_examples=300)
+@given(before=numbers, after=numbers, touched=numbers)
+def test_change_makes_one_state_into_the_other(
+    before: list[int], after: list[int], touched: list[int]
+) -> None:
+    old, new = job(*before), job(*after)
+    for number in set(after) & set(touched):
+        new.sheets[number].attempt_count = 1
+    seen = SeenJob(17, encode_sheets(old))
+
+    request = received(changed(without_sheets(new), encode_sheets(new, seen), seen, None))
+
+    made = dict(old.sheets)
+    for number in request.removed:
+        del made[number]
+    made.update((sheet.sheet_num, sheet) for sheet in request.sheets)
+    assert made == new.sheets
+    kept = set(before) & set(after)
+    assert {sheet.sheet_num for sheet in request.sheets} == set(after) - (kept - set(touched))
 
 
 def test_no_change_sends_no_sheets() -> None:
