@@ -16,6 +16,7 @@ $(INSTALLED): pyproject.toml
 	@echo 'Installing into $(VENV), once'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q protocol client daemon  # as pip does what it copies
 	@touch $@
 
 run: $(INSTALLED) ## start a daemon and run a real job through it

@@ -13,7 +13,6 @@ The rules:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -231,7 +230,7 @@ def _converters(kind: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[A
             lambda value: value.model_dump(mode="json", by_alias=False),
             lambda data: kind.model_validate(_under_input_keys(kind, data), strict=False),
         )
-    if dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct):
+    if _is_dataclass(kind) or issubclass(kind, msgspec.Struct):
         return msgspec.to_builtins, lambda data: msgspec.convert(data, kind, strict=False)
     raise refused("state_type", kind, "a pydantic model, a dataclass or a msgspec Struct")
 
@@ -240,9 +239,11 @@ def _field_types(kind: Any) -> dict[str, Any]:
     """The fields of a type, with their annotations."""
     if _is_pydantic(kind):
         return {name: one.annotation for name, one in kind.model_fields.items()}
-    if dataclasses.is_dataclass(kind):
+    if _is_dataclass(kind):
+        from dataclasses import fields  # there already, since there is a dataclass
+
         hints = get_type_hints(kind)
-        return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
+        return {one.name: hints[one.name] for one in fields(kind)}
     return {one.name: one.type for one in msgspec.structs.fields(kind)}
 
 
@@ -260,13 +261,19 @@ def _value_type(annotation: Any) -> Any:
         return None
     kind = arguments[1]
     is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-    has_fields = _is_pydantic(kind) or dataclasses.is_dataclass(kind) or is_struct
+    has_fields = _is_pydantic(kind) or _is_dataclass(kind) or is_struct
     return kind if has_fields else None
 
 
 def _is_pydantic(kind: Any) -> bool:
     # Known by its methods: importing pydantic to ask would make it a dependency.
     return isinstance(kind, type) and hasattr(kind, "model_validate")
+
+
+def _is_dataclass(kind: Any) -> bool:
+    # As dataclasses.is_dataclass has it; importing that takes long, and most clients have no use
+    # for it.
+    return isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
 
 
 def _takes_any_field(kind: Any) -> bool:

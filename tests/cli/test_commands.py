@@ -332,20 +332,3 @@ def test_a_missing_click_is_said_in_one_line(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert b"pip install 'jobkeep[cli]'" in process.stderr
     assert_one_line(process.stderr.decode())
-
-
-@pytest.mark.usefixtures("nightly")
-def test_looking_at_jobs_in_a_pipe_imports_neither_rich_nor_asyncio(
-    jobkeep: JobkeepCommand,
-) -> None:
-    program = (
-        "import sys; from jobkeep.cli.app import run; status = run(sys.argv[1:]); "
-        'sys.exit(status or f\'imported: {sorted({"asyncio", "rich"} & set(sys.modules))}\')'
-    )
-    for arguments in (["status"], ["jobs"], ["show", "nightly"], ["history", "nightly"]):
-        process = subprocess.run(
-            [sys.executable, "-c", program, "--socket", str(jobkeep.socket), *arguments],
-            capture_output=True,
-            check=False,
-        )
-        assert process.stderr == b"imported: []\n"

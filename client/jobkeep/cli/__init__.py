@@ -1,15 +1,18 @@
 """The `jobkeep` command.
 
-What lives here: the entry point. What may not: anything that costs time to import; each command
-is a module that is imported when it is called.
+What lives here: the entry point. What may not: anything that costs time to import. Most of what a
+short command takes is its imports, so it imports what it needs and no more: a command is a module
+that is imported when it is called, and what only some calls need is imported where they use it.
 """
 
+import gc
 import sys
 from typing import NoReturn
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its status (see `app`)."""
+    gc.disable()  # until the command is imported: see `app.LazyGroup`
     try:
         import click  # noqa: F401 # only to see whether it is there
     except ImportError:

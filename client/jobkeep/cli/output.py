@@ -9,7 +9,6 @@ a pipe a table is plain text in columns that are as wide as their contents.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +54,8 @@ def discard(stream: TextIO) -> None:
 
 def document(value: Any) -> None:
     """Print one JSON document; times in it are ISO 8601 in UTC, as the daemon writes them."""
+    import json
+
     plain = msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True)
     print(json.dumps(plain, indent=2, ensure_ascii=False, default=datetime.isoformat))
 

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from jobkeep_protocol.values import refused
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|min|[smhdw]))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|min|[smhdw])")
+# Left to `re` to compile when they are used, which is seldom.
+_DURATION = r"(?:\d+(?:\.\d+)?(?:ms|min|[smhdw]))+"
+_PART = r"(\d+(?:\.\d+)?)(ms|min|[smhdw])"
 
 _UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 """A unit, its seconds, the unit of the rest, and its seconds."""
@@ -29,9 +30,9 @@ def parse_duration(name: str, text: str) -> float:
     compact = text.strip().replace(" ", "")
     if re.fullmatch(r"\d+(\.\d+)?", compact):
         return float(compact)
-    if not _DURATION.fullmatch(compact):
+    if not re.fullmatch(_DURATION, compact):
         raise refused(name, text, f"{_DURATION_FORM}, or a number of seconds")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, compact))
 
 
 def parse_since(name: str, text: str, now: datetime) -> datetime:
@@ -47,7 +48,7 @@ def parse_since(name: str, text: str, now: datetime) -> datetime:
     try:
         if wanted in named:
             when = named[wanted]
-        elif _DURATION.fullmatch(before):
+        elif re.fullmatch(_DURATION, before):
             when = now - timedelta(seconds=parse_duration(name, before))
         else:
             when = datetime.fromisoformat(wanted)
