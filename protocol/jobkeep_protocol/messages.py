@@ -410,11 +410,16 @@ def reply_type(operation: type[Request[Any]]) -> Any:
 
 _encoder = msgspec.msgpack.Encoder()
 _envelope_decoder = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
-_request_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-    Union[tuple(OPERATIONS.values())]  # noqa: UP007 # a union of a computed list has no other form
-)
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no msgpack, no UTF-8, or nested too deeply."""
+
+
+@cache
+def _request_decoder() -> msgspec.msgpack.Decoder[Any]:
+    # Made on first use: clients decode no requests, and it takes as long as all of the Structs.
+    return msgspec.msgpack.Decoder(
+        Union[tuple(OPERATIONS.values())]  # noqa: UP007 # a union of a computed list has no other form
+    )
 
 
 @cache
@@ -466,7 +471,7 @@ def decode_request(message: bytes | msgspec.Raw) -> Request[Any]:
     Raises InvalidRequest with the operation, the field, the value and what is allowed.
     """
     try:
-        request: Request[Any] = _request_decoder.decode(message)
+        request: Request[Any] = _request_decoder().decode(message)
     except _UNDECODABLE as error:
         raise InvalidRequest(explain_request(error, message, OPERATIONS)) from error
     return request

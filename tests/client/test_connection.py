@@ -39,6 +39,12 @@ class Blocking:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._client: Client[CheckpointState] = Client(*arguments, **options)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "_client":
+            super().__setattr__(name, value)
+        else:
+            setattr(self._client, name, value)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
         return lambda *arguments, **options: asyncio.to_thread(method, *arguments, **options)
