@@ -25,30 +25,32 @@ _RANKS: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
 class Peer(NamedTuple):
     """The process that opened a connection. `pid` is 0 when it is outside our pid namespace.
 
-    `shares_pids` says whether the pids it speaks of mean the same to us.
+    `shares_pids` says whether the pids it speaks of mean the same to us, `role` what it may do.
     """
 
     pid: int
     uid: int
     gid: int
     shares_pids: bool
+    role: Role
 
     @classmethod
     def of(cls, connection: Any) -> Peer:
         """The peer of a connected Unix socket."""
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, gid = _CREDENTIALS.unpack(raw)
-        return cls(pid, uid, gid, pid > 0 and shares_our_pids(pid))
+        return cls(pid, uid, gid, pid > 0 and shares_our_pids(pid), role_of(uid))
 
     @classmethod
     def this_process(cls) -> Peer:
         """Ourselves, for a backend that is embedded."""
-        return cls(os.getpid(), os.geteuid(), os.getegid(), shares_pids=True)
+        uid = os.geteuid()
+        return cls(os.getpid(), uid, os.getegid(), shares_pids=True, role=role_of(uid))
 
-    @property
-    def role(self) -> Role:
-        """What this peer may do: root and the daemon's own user all, others read and write."""
-        return "admin" if self.uid in {0, os.geteuid()} else "write"
+
+def role_of(uid: int) -> Role:
+    """What a user may do: root and the daemon's own user all, others read and write."""
+    return "admin" if uid in {0, os.geteuid()} else "write"
 
 
 def check_role(peer: Peer, request: Request[Any]) -> None:

@@ -10,21 +10,22 @@ import pytest
 
 from jobkeep_protocol.errors import PermissionDenied
 from jobkeep_protocol.messages import Delete, Load, RecordExecution, Request
-from jobkeepd.access import Peer, check_role
+from jobkeepd.access import Peer, check_role, role_of
 
 REQUESTS = (Load("job"), RecordExecution("job", 1, 1), Delete("job"))
 
 
 def peer(uid: int) -> Peer:
     """A process of this user."""
-    return Peer(1, uid, uid, shares_pids=True)
+    return Peer(1, uid, uid, shares_pids=True, role=role_of(uid))
 
 
 def test_kernel_tells_who_is_at_the_other_end() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert Peer.of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid(), shares_pids=True)
-        assert Peer.of(ours) == Peer.this_process()
+        told = Peer.of(ours)
+        assert (told.pid, told.uid, told.gid) == (os.getpid(), os.geteuid(), os.getegid())
+        assert told == Peer.this_process()
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
