@@ -271,7 +271,6 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._applied.rolled_back()
-        self._tx.rolled_back()
 
     def _check_files(self) -> None:
         """SQLite would go on committing into a file that has been unlinked or replaced."""
