@@ -191,6 +191,40 @@ def test_counters_are_right_after_any_sequence_of_writes(steps: list[tuple[Any, 
         assert_counters_are_right(database.connection, are_attempts_removed=pruned)
 
 
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([SheetStatus.FAILED, SheetStatus.COMPLETED, *SheetStatus]),
+            st.integers(0, 5),
+        ),
+        min_size=1,
+        max_size=LARGEST,
+    ),
+    st.integers(1, 6),
+    st.integers(0, LARGEST),
+)
+def test_first_sheet_is_found_among_those_of_a_job_without_gaps(
+    kept: list[tuple[SheetStatus, int]], max_attempts: int, last: int
+) -> None:
+    database = Database()
+    with closing(database.connection):
+        state = CheckpointState(job_id="a", total_sheets=LARGEST, last_completed_sheet=last)
+        database.apply(
+            Save(
+                state,
+                [
+                    SheetState(sheet_num=number, status=status, attempt_count=attempts)
+                    for number, (status, attempts) in enumerate(kept, 1)
+                ],
+            )
+        )
+        request = ClaimNextSheet("a", max_attempts=max_attempts)
+
+        _assert_next_sheet_is_right(database, "a")
+        assert database.apply(request, undone=True) == _claimable(database, request)
+
+
 def test_large_job_that_grows_in_any_order_has_no_gap_in_the_end(database: Database) -> None:
     order = list(range(1, 201))
     random.Random(1).shuffle(order)  # noqa: S311 # no secret
