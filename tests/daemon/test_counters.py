@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobkeep_protocol.errors import JobkeepError
+from jobkeep_protocol.errors import InvalidRequest, JobkeepError
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
@@ -23,6 +24,7 @@ from jobkeep_protocol.messages import (
     SaveSheet,
 )
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeepd.backend import SQLiteStateBackend
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import transaction as transaction_module
 from jobkeepd.store import writes as writes_module
@@ -34,6 +36,7 @@ from jobkeepd.store.writes import WRITES, ReleaseProcess
 from tests.daemon.counters import assert_counters_are_right
 
 LARGEST = 7
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESSES = (ProcessId(101, 5, "boot"), ProcessId(102, 6, "boot"))
 
 job_ids = st.sampled_from(["a", "b"])
@@ -242,10 +245,10 @@ def test_large_job_that_grows_in_any_order_has_no_gap_in_the_end(database: Datab
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets the clock of the store, in seconds since 2026 began."""
+    """Sets the clock of the store, in seconds since BEGAN."""
 
     def set_to(seconds: int) -> None:
-        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        now = BEGAN + timedelta(seconds=seconds)
         for module in (transaction_module, writes_module):
             monkeypatch.setattr(module, "utc_now", lambda: now)
 
@@ -272,3 +275,32 @@ def test_sequence_is_the_moment_of_the_update(
     set_clock(5)
     saved = database.apply(Save(CheckpointState(job_id="a", total_sheets=1), []))
     assert saved.sequence == sequence_at(saved.updated_at)
+
+
+@pytest.mark.parametrize(
+    ("since", "found"), [(0, "cba"), (4, "ca"), (5, "ca"), (6, "a"), (9, "a"), (10, "")]
+)
+async def test_since_is_compared_with_the_time_of_the_update_though_the_clock_went_back(
+    tmp_path: Path, set_clock: Callable[[int], None], since: int, found: str
+) -> None:
+    async with SQLiteStateBackend(tmp_path / "state.db") as backend:
+        for job_id, moment in zip("abc", [9, 1, 5], strict=True):
+            set_clock(moment)
+            await backend.save(CheckpointState(job_id=job_id, total_sheets=1))
+
+        jobs = await backend.query_jobs(since=BEGAN + timedelta(seconds=since))
+
+    assert "".join(job["id"] for job in jobs) == found
+
+
+@pytest.mark.parametrize("updated_at", ["yesterday", "2026-01-01T00:00:00"])
+async def test_page_after_what_was_never_a_summary_is_refused(
+    tmp_path: Path, updated_at: str
+) -> None:
+    async with SQLiteStateBackend(tmp_path / "state.db") as backend:
+        await backend.save(CheckpointState(job_id="a", total_sheets=1))
+        (summary,) = await backend.query_jobs()
+        summary["updated_at"] = updated_at
+
+        with pytest.raises(InvalidRequest, match="after is 'a'; expected the id of a kept job"):
+            await backend.query_jobs(after=summary)
