@@ -22,6 +22,7 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState
 from jobkeep_protocol.version import __version__
+from jobkeepd.store.schema import SCHEMA_VERSION
 from tests.daemon_process import DaemonProcess, accepts
 from tests.support import wait_until
 from tests.wire import Wire
@@ -42,7 +43,7 @@ def test_daemon_is_ready_when_its_socket_accepts(daemon: DaemonProcess) -> None:
     assert wire.welcome.name == "jobkeepd"
     assert (status.pid, status.version) == (daemon.pid, __version__)
     assert (status.database, status.socket) == (str(daemon.database), str(daemon.socket))
-    assert (status.durability, status.schema_version, status.clients) == ("full", 5, 1)
+    assert (status.durability, status.schema_version, status.clients) == ("full", SCHEMA_VERSION, 1)
     assert status.database_bytes == daemon.database.stat().st_size
     assert status.jobs == {}
 

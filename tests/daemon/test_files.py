@@ -16,9 +16,11 @@ from jobkeep_protocol.messages import (
     Status,
 )
 from jobkeep_protocol.states import CheckpointState
+from jobkeepd.store.schema import SCHEMA_VERSION
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
 
+NEWER = SCHEMA_VERSION + 1
 JOB = CheckpointState(job_id="job", total_sheets=3)
 
 
@@ -52,11 +54,16 @@ def _older(path: Path) -> None:
     )
 
 
+def _version(version: int) -> str:
+    return f"INSERT INTO schema_version VALUES ({version}, 'then');"  # noqa: S608 # a number
+
+
 def _newer(path: Path) -> None:
     execute(
         path,
         "CREATE TABLE schema_version (version INTEGER, applied_at TEXT);"
-        "INSERT INTO schema_version VALUES (5, 'then'), (6, 'later');",
+        + _version(SCHEMA_VERSION)
+        + _version(NEWER),
     )
 
 
@@ -73,7 +80,11 @@ def _truncated(path: Path) -> None:
         (_foreign, "without a table `schema_version`, so it is not jobkeep's"),
         (_foreign_with_a_log, "without a table `schema_version`, so it is not jobkeep's"),
         (_older, "schema version 3, from an earlier tool"),
-        (_newer, "schema version 6, and this jobkeepd knows up to 5; install a newer jobkeep"),
+        (
+            _newer,
+            f"schema version {NEWER}, and this jobkeepd knows up to {SCHEMA_VERSION}; install a "
+            "newer jobkeep",
+        ),
     ],
 )
 def test_file_that_is_not_ours_is_refused_and_not_changed_by_a_byte(
@@ -97,7 +108,7 @@ def test_newer_file_with_a_log_from_a_kill_is_refused_with_both_unchanged(
     with Wire(daemon.socket) as wire:
         wire.save(JOB)
     daemon.stop()
-    execute(daemon.database, "INSERT INTO schema_version VALUES (6, 'later')")
+    execute(daemon.database, _version(NEWER))
     keeper = sqlite3.connect(daemon.database)  # keeps the log from being folded in
     keeper.execute("SELECT * FROM jobs").fetchall()
     with sqlite3.connect(daemon.database) as other:
@@ -109,7 +120,7 @@ def test_newer_file_with_a_log_from_a_kill_is_refused_with_both_unchanged(
     daemon.spawn()
 
     assert daemon.wait() == 1
-    assert "schema version 6" in daemon.log
+    assert f"schema version {NEWER}" in daemon.log
     assert (daemon.database.read_bytes(), log.read_bytes()) == before
     assert before[1]
     keeper.close()

@@ -38,7 +38,7 @@ from jobkeepd.store import applied as applied_module
 from jobkeepd.store import writer as writer_module
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
-from jobkeepd.store.schema import SCHEMA
+from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
 from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writes import WRITES, Handler
@@ -349,7 +349,7 @@ async def test_request_beside_a_failing_one_is_applied_once(
 def connection() -> sqlite3.Connection:
     """A database in memory, with the tables."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript(SCHEMA)
+    connection.executescript(TABLES + INDEXES_AND_TRIGGERS)
     return connection
 
 

@@ -2,16 +2,58 @@
 
 What lives here: what happens to an empty file, one of this version, and one of another. What may
 not: the tables themselves (that is `schema`).
+
+A step changes tables and what is in them, and stays as it is when the schema goes on. Indexes and
+triggers are dropped before the first step and made after the last, as `schema` has them.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.states import utc_now
+from jobkeepd.store.connection import create_private
 from jobkeepd.store.rows import to_text
-from jobkeepd.store.schema import SCHEMA, SCHEMA_VERSION
+from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, SCHEMA_VERSION, TABLES
+
+log = logging.getLogger(__name__)
+
+_TO_6 = """
+ALTER TABLE jobs ADD COLUMN sheets_through INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET sheets_through = (
+    SELECT coalesce(max(sheet_num), 0) FROM (
+        SELECT sheet_num, row_number() OVER (ORDER BY sheet_num) AS place
+        FROM sheets WHERE job_id = jobs.id)
+    WHERE sheet_num = place);
+
+UPDATE jobs SET sequence = found.sequence FROM (
+    SELECT id, place + max(moment - place) OVER (ORDER BY place) AS sequence FROM (
+        SELECT id, row_number() OVER (ORDER BY sequence) AS place,
+            strftime('%s', updated_at) * 1000000 + substr(updated_at, 21, 6) AS moment
+        FROM jobs)
+) AS found WHERE found.id = jobs.id;
+
+CREATE TABLE job_counts (
+    status TEXT PRIMARY KEY,
+    jobs INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO job_counts SELECT status, count(*) FROM jobs GROUP BY status;
+
+ALTER TABLE execution_history ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0;
+UPDATE execution_history SET ordinal = found.ordinal FROM (
+    SELECT id, row_number() OVER (PARTITION BY job_id, sheet_num ORDER BY id) AS ordinal
+    FROM execution_history
+) AS found WHERE found.id = execution_history.id;
+"""
+
+_STEPS = {6: _TO_6}
+"""What makes the tables of each version from those of the version before."""
+
+_OLDEST = min(_STEPS) - 1
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -42,22 +84,78 @@ def check(connection: sqlite3.Connection) -> None:
             f"the file has schema version {version}, and this jobkeepd knows up to "
             f"{SCHEMA_VERSION}; install a newer jobkeep (the file was not changed)"
         )
-    if 0 < version < SCHEMA_VERSION:
+    if 0 < version < _OLDEST:
         raise StorageError(
             f"the file has schema version {version}, from an earlier tool, and this jobkeepd opens "
-            f"version {SCHEMA_VERSION} only; give another path with --db (the file was not changed)"
+            f"versions from {_OLDEST} on; give another path with --db (the file was not changed)"
         )
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Make an empty file ours; leave one of this version as it is."""
-    if schema_version(connection) == 0:
-        _create(connection)
+    """Make an empty file ours, bring an older one to this version; leave one of this version as it
+    is.
+
+    An older file is copied first, to `<file>.v<its version>`. The rest is one transaction, so one
+    that was interrupted begins again. Raises StorageError when it fails; the file is then as it
+    was.
+    """
+    version = schema_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    try:
+        if version == 0:
+            _apply(connection, [TABLES])
+        else:
+            copy = _copy(connection, version)
+            steps = [_STEPS[one] for one in range(version + 1, SCHEMA_VERSION + 1)]
+            _apply(connection, [_drop_indexes_and_triggers(connection), *steps])
+            log.info(
+                "the schema went from version %d to %d; a copy of the file as it was is %s",
+                version,
+                SCHEMA_VERSION,
+                copy,
+            )
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(
+            f"the file has schema version {version}, and bringing it to {SCHEMA_VERSION} failed: "
+            f"{error}; it was not changed. Is there room on the disk for a copy of it, and for as "
+            "much again?"
+        ) from error
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    applied_at = to_text(utc_now())
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {SCHEMA};"
-        f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION}, '{applied_at}'); COMMIT;"
+def _apply(connection: sqlite3.Connection, scripts: list[str]) -> None:
+    """Run these scripts and write down that the file has this version, all or nothing."""
+    try:
+        connection.executescript("".join(["BEGIN IMMEDIATE;", *scripts, INDEXES_AND_TRIGGERS]))
+        connection.execute(
+            "INSERT INTO schema_version VALUES (?, ?)", (SCHEMA_VERSION, to_text(utc_now()))
+        )
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _drop_indexes_and_triggers(connection: sqlite3.Connection) -> str:
+    """Those that are declared; SQLite's own, of primary keys, have no text."""
+    found = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('index', 'trigger') AND sql NOTNULL"
     )
+    return "".join(f"DROP {kind} {name};" for kind, name in found)
+
+
+def _copy(connection: sqlite3.Connection, version: int) -> Path:
+    """Copy the file as it is now, on disk when this returns; replaces the copy of a migration that
+    was interrupted."""
+    _, _, database = connection.execute("PRAGMA database_list").fetchone()
+    copy = Path(f"{database}.v{version}")
+    copy.unlink(missing_ok=True)
+    create_private(copy)
+    connection.execute("VACUUM INTO ?", (str(copy),))
+    written = os.open(copy, os.O_RDONLY)
+    try:
+        os.fsync(written)
+    finally:
+        os.close(written)
+    return copy

@@ -10,6 +10,7 @@ size is known.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -34,7 +35,7 @@ from jobkeep_protocol.states import JobStatus, SheetStatus
 from jobkeep_protocol.values import refused
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.readers import MAX_PAGE_BYTES, Readers, read_page, read_state
-from jobkeepd.store.rows import JOBS, SHEETS, to_text
+from jobkeepd.store.rows import JOBS, SHEETS, sequence_at, to_text
 
 RequestT = TypeVar("RequestT")
 Handler = Callable[[Readers, Any], Awaitable[Any]]
@@ -130,8 +131,8 @@ async def query_jobs(readers: Readers, request: QueryJobs) -> JobsPage:
         conditions.append("status = ?")
         values.append(str(request.status))
     if request.since is not None:
-        conditions.append("updated_at >= ?")
-        values.append(to_text(request.since))
+        conditions.append("sequence >= ? AND updated_at >= ?")
+        values += (sequence_at(request.since), to_text(request.since))
     async with readers.connection() as connection:
         if request.after_id is not None:
             conditions.append("sequence < ?")
@@ -151,18 +152,14 @@ async def _sequence_of(connection: aiosqlite.Connection, request: QueryJobs) -> 
     row = await _one(
         connection, "SELECT sequence, updated_at FROM jobs WHERE id = ?", request.after_id
     )
-    if request.after_updated_at is None:
-        if row is None:
-            raise refused("after", request.after_id, "the id of a kept job, or a summary of one")
+    if row is not None and request.after_updated_at in {None, row[1]}:
         return int(row[0])
-    if row is not None and row[1] == request.after_updated_at:
-        return int(row[0])
-    (highest,) = await _one(
-        connection,
-        "SELECT coalesce(max(sequence), 0) FROM jobs WHERE updated_at < ?",
-        request.after_updated_at,
-    )
-    return int(highest) + 1
+    try:
+        return sequence_at(datetime.fromisoformat(request.after_updated_at or ""))
+    except (ValueError, TypeError) as error:
+        raise refused(
+            "after", request.after_id, "the id of a kept job, or a summary of one"
+        ) from error
 
 
 @reads(GetJobStatistics)
@@ -196,13 +193,12 @@ async def get_next_sheet(readers: Readers, request: GetNextSheet) -> int | None:
         row = await _one(connection, _SELECT_NEXT_SHEET, request.job_id)
     if row is None:
         return 1
-    status, total, current, current_status, *candidates = row
+    status, total, current, current_status, number = row
     if status in {JobStatus.COMPLETED, JobStatus.CANCELLED}:
         return None
     if current is not None and current_status == SheetStatus.IN_PROGRESS:
         return int(current)
-    number = min(int(one) for one in candidates if one is not None)
-    return number if number <= total else None
+    return int(number) if number <= total else None
 
 
 @reads(GetExecutionHistory)
@@ -227,22 +223,21 @@ async def get_execution_history(readers: Readers, request: GetExecutionHistory) 
 
 @reads(GetExecutionHistoryCount)
 async def get_execution_history_count(readers: Readers, request: GetExecutionHistoryCount) -> int:
-    """The counter kept with the job, or the entries of the index for one sheet."""
-    statement = "SELECT executions FROM jobs WHERE id = ?"
+    """The counter kept with the job, or the ordinals of the newest and oldest of one sheet."""
+    statement = _SELECT_COUNT
     values: list[Any] = [request.job_id]
     if request.sheet_num is not None:
-        statement = "SELECT count(*) FROM execution_history WHERE job_id = ? AND sheet_num = ?"
-        values.append(request.sheet_num)
+        statement, values = _SELECT_SHEET_COUNT, [request.job_id, request.sheet_num]
     async with readers.connection() as connection:
         row = await _one(connection, statement, *values)
-    return 0 if row is None else int(row[0])
+    return 0 if row is None or row[0] is None else int(row[0])
 
 
 async def jobs_by_status(readers: Readers) -> dict[str, int]:
     """How many jobs there are of each status that has any."""
     async with readers.connection() as connection:
         rows = await connection.execute_fetchall(
-            "SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status"
+            "SELECT status, jobs FROM job_counts WHERE jobs > 0 ORDER BY status"
         )
     return {str(status): int(count) for status, count in rows}
 
@@ -285,21 +280,29 @@ _SELECT_JOB = f"SELECT sequence, {_JOB_COLUMNS} FROM jobs WHERE id = ?"
 _SELECT_SHEETS = (
     f"SELECT jobs.sequence, {_SHEET_COLUMNS} FROM jobs LEFT JOIN sheets ON sheets.job_id = jobs.id"
 )
-_SELECT_NEXT_SHEET = """
+_SELECT_COUNT = "SELECT executions FROM jobs WHERE id = ?"
+_ORDINAL = "SELECT ordinal FROM execution_history WHERE job_id = ?1 AND sheet_num = ?2 ORDER BY id"
+_SELECT_SHEET_COUNT = f"SELECT 1 + ({_ORDINAL} DESC LIMIT 1) - ({_ORDINAL} LIMIT 1)"
+_OPEN = "job_id = jobs.id AND status IN ('pending', 'ready', 'failed') AND status"
+_SELECT_NEXT_SHEET = f"""
 SELECT status, total_sheets, current_sheet,
     (SELECT status FROM sheets WHERE job_id = jobs.id AND sheet_num = current_sheet),
-    (SELECT min(sheet_num) FROM sheets
-        WHERE job_id = jobs.id AND status = 'pending' AND sheet_num > last_completed_sheet),
-    (SELECT min(sheet_num) FROM sheets
-        WHERE job_id = jobs.id AND status = 'ready' AND sheet_num > last_completed_sheet),
-    (SELECT min(sheet_num) FROM sheets
-        WHERE job_id = jobs.id AND status = 'failed' AND sheet_num > last_completed_sheet),
-    (SELECT last_completed_sheet + 1 WHERE NOT EXISTS (SELECT 1 FROM sheets
-        WHERE job_id = jobs.id AND sheet_num = last_completed_sheet + 1)),
-    (SELECT sheet_num + 1 FROM sheets AS present
-        WHERE job_id = jobs.id AND sheet_num > last_completed_sheet AND NOT EXISTS (
-            SELECT 1 FROM sheets
-            WHERE job_id = jobs.id AND sheet_num = present.sheet_num + 1)
-        ORDER BY sheet_num LIMIT 1)
+    (SELECT min(first) FROM (
+        SELECT min(sheet_num) AS first FROM sheets
+            WHERE {_OPEN} = 'pending' AND sheet_num > last_completed_sheet
+        UNION ALL SELECT min(sheet_num) FROM sheets
+            WHERE {_OPEN} = 'ready' AND sheet_num > last_completed_sheet
+        UNION ALL SELECT min(sheet_num) FROM sheets
+            WHERE {_OPEN} = 'failed' AND sheet_num > last_completed_sheet
+        UNION ALL SELECT CASE
+            WHEN sheets_through >= last_completed_sheet THEN sheets_through + 1
+            WHEN NOT EXISTS (SELECT 1 FROM sheets
+                WHERE job_id = jobs.id AND sheet_num = last_completed_sheet + 1)
+            THEN last_completed_sheet + 1
+            ELSE (SELECT sheet_num + 1 FROM sheets AS present
+                WHERE job_id = jobs.id AND sheet_num > last_completed_sheet AND NOT EXISTS (
+                    SELECT 1 FROM sheets
+                    WHERE job_id = jobs.id AND sheet_num = present.sheet_num + 1)
+                ORDER BY sheet_num LIMIT 1) END))
 FROM jobs WHERE id = ?
 """

@@ -7,7 +7,7 @@ the state types, and the conversion of their values. What may not: statements.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -16,6 +16,8 @@ import msgspec
 from jobkeep_protocol.errors import InvalidRequest, StorageError
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _COLUMN_NAMES = {"job_id": "id", "job_name": "name"}
 """Fields of the job whose column has another name."""
 
@@ -66,6 +68,11 @@ def to_text(value: datetime) -> str:
     """A time as it is kept: ISO 8601, UTC, always with microseconds, so that text order is time
     order."""
     return value.isoformat(timespec="microseconds")
+
+
+def sequence_at(moment: datetime) -> int:
+    """The smallest sequence of what is updated at this moment: its microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _converters(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from jobkeep_protocol.errors import JobNotFound
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus, utc_now
 from jobkeepd.processes import ProcessId
-from jobkeepd.store.rows import PROGRESS, SHEETS
+from jobkeepd.store.rows import PROGRESS, SHEETS, sequence_at
 
 
 class Transaction:
@@ -25,7 +26,6 @@ class Transaction:
         self.process: ProcessId | None = None
         """The process named by the request at hand: a job's for a save, a worker's for a claim."""
         self._sequence = self._highest_sequence()
-        self._first_gap: dict[str, int] = {}
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first row, or None."""
@@ -50,19 +50,15 @@ class Transaction:
         """Execute once for each row of values."""
         self.connection.executemany(statement, rows)
 
-    def next_sequence(self) -> int:
-        """A number no change had before, also over restarts."""
-        self._sequence += 1
+    def next_sequence(self, updated_at: datetime) -> int:
+        """A number that is larger than any change had before, also over restarts, and at least the
+        sequence of this moment."""
+        self._sequence = max(self._sequence + 1, sequence_at(updated_at))
         return self._sequence
 
     def forget(self) -> None:
         """Rely on nothing but the rows: another program may have changed them."""
-        self._first_gap.clear()
         self._sequence = max(self._sequence, self._highest_sequence())
-
-    def rolled_back(self) -> None:
-        """Forget what was learned from rows that are not there any more."""
-        self._first_gap.clear()
 
     def _highest_sequence(self) -> int:
         highest: int = self.one(
@@ -89,7 +85,7 @@ class Transaction:
         state.revision += 1
         state.updated_at = utc_now()
         values = PROGRESS.row(state)[1:]
-        self.run(_UPDATE_PROGRESS, (*values, self.next_sequence(), state.job_id))
+        self.run(_UPDATE_PROGRESS, (*values, self.next_sequence(state.updated_at), state.job_id))
 
     # -- sheets -------------------------------------------------------------------------------
 
@@ -113,7 +109,6 @@ class Transaction:
 
     def remove_sheets(self, job_id: str, numbers: Iterable[int]) -> None:
         """Delete these sheets, with the claims on them."""
-        self._first_gap.pop(job_id, None)
         self.run_many(
             "DELETE FROM sheets WHERE job_id = ? AND sheet_num = ?",
             [(job_id, number) for number in numbers],
@@ -121,33 +116,12 @@ class Transaction:
 
     def remove_job(self, job_id: str) -> bool:
         """Delete a job with all that belongs to it; False when there was none."""
-        self._first_gap.pop(job_id, None)
         removed = self.run("DELETE FROM jobs WHERE id = ?", (job_id,)) > 0
         if removed:  # it may have had the highest sequence, which must not come again
             self.run("UPDATE counters SET value = ? WHERE name = 'sequence'", (self._sequence,))
         return removed
 
-    def first_missing_sheet(self, job_id: str) -> int:
-        """The smallest sheet number from 1 that has no row.
 
-        Where the search ended is remembered, since sheets are seldom removed: a job that grows
-        sheet by sheet is not read from its beginning each time.
-        """
-        gap = self._first_gap.get(job_id, 1)
-        for (number,) in self.connection.execute(
-            "SELECT sheet_num FROM sheets WHERE job_id = ? AND sheet_num >= ? ORDER BY sheet_num",
-            (job_id, gap),
-        ):
-            if number != gap:
-                break
-            gap += 1
-        if len(self._first_gap) >= _REMEMBERED_JOBS:
-            self._first_gap.clear()
-        self._first_gap[job_id] = gap
-        return gap
-
-
-_REMEMBERED_JOBS = 10_000
 _STATUS_INDEX = 1 + SHEETS.fields.index("status")
 
 

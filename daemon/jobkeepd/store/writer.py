@@ -272,7 +272,6 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._applied.rolled_back()
-        self._tx.rolled_back()
 
     def _look_for_foreign_writes(self) -> None:
         """Rely on nothing that was learned from rows which another program may have changed."""

@@ -9,7 +9,8 @@ undone by the writer, for this request alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -82,7 +83,7 @@ def job_changed_by(request: Any) -> str | None:
 def save(tx: Transaction, request: Save) -> Saved | None:
     """Make the kept job equal to the state sent."""
     state = request.state
-    kept = tx.one("SELECT revision, sequence, created_at FROM jobs WHERE id = ?", (state.job_id,))
+    kept = tx.one(_SELECT_KEPT, (state.job_id,))
     revision, sequence = kept[:2] if kept else (0, 0)
     if request.if_revision is not None and request.if_revision != revision:
         raise RevisionConflict(
@@ -99,7 +100,7 @@ def save(tx: Transaction, request: Save) -> Saved | None:
         removed = [number for (number,) in found if number not in staying]
     state.revision = revision + 1
     state.updated_at = utc_now()
-    sequence = _store_job(tx, state, created_at=kept[2] if kept else None)
+    sequence = _store_job(tx, state, kept[2:] if kept else None)
     if removed:
         tx.remove_sheets(state.job_id, removed)
     tx.store_sheets(state.job_id, request.sheets)
@@ -176,8 +177,7 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
         return None
     check_sheet_num(request.sheet_num, found[0])
     cursor = tx.connection.execute(
-        "INSERT INTO execution_history (job_id, sheet_num, attempt_num, prompt, output, exit_code,"
-        " duration_seconds, executed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        _INSERT_EXECUTION,
         (
             request.job_id,
             request.sheet_num,
@@ -261,40 +261,79 @@ def _store_claimer(tx: Transaction, job_id: str, sheet_num: int) -> None:
     tx.run("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?)", (job_id, pid, start, boot_id))
 
 
-def _store_job(tx: Transaction, state: CheckpointState, created_at: str | None) -> int:
-    """Insert or replace the job's row; gives its sequence."""
+def _store_job(tx: Transaction, state: CheckpointState, running: tuple[Any, ...] | None) -> int:
+    """Insert or update the job's row; gives its sequence. `running` has the row's status and
+    process, None when there is no row."""
+    sequence = tx.next_sequence(state.updated_at)
     process = tx.process if state.pid is not None else None
-    row = JOBS.row(state)
-    if created_at is not None:
-        row[_CREATED_AT] = created_at
-    sequence = tx.next_sequence()
     start, boot_id = (process.start, process.boot_id) if process else (None, None)
-    tx.run(_UPSERT_JOB, (*row, sequence, start, boot_id))
+    row = JOBS.row(state)
+    if running is None:
+        tx.run(_INSERT_JOB, (*row, sequence, start, boot_id))
+    elif running == (str(state.status), state.pid, start, boot_id):
+        tx.run(_UPDATE_UNMOVED, (*_UNMOVED_VALUES(row), sequence, state.job_id))
+    else:
+        tx.run(_UPDATE_JOB, (*_CHANGING_VALUES(row), sequence, start, boot_id, state.job_id))
     return sequence
 
 
 def _first_claimable(tx: Transaction, job: CheckpointState, max_attempts: int) -> int | None:
     """The smallest sheet number that may be claimed, None when there is none."""
-    waiting = tx.one(
-        "SELECT min(first) FROM (SELECT min(sheet_num) AS first FROM sheets WHERE job_id = ?1 AND "
-        "status = 'pending' UNION ALL SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND "
-        "status = 'ready' UNION ALL SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND "
-        "status = 'failed' AND attempt_count < ?2)",
-        (job.job_id, max_attempts),
-    )
-    candidates = [tx.first_missing_sheet(job.job_id), *(one for one in waiting if one is not None)]
-    number = min(candidates)
+    (number,) = tx.one(_SELECT_CLAIMABLE, (job.job_id, max_attempts))
     return number if number <= job.total_sheets else None
 
 
-_OF_PROCESS = "pid = ? AND process_start IS ? AND boot_id = ?"
-_CREATED_AT = JOBS.fields.index("created_at")
-_UPSERT_JOB = (
-    f"INSERT INTO jobs ({', '.join(JOBS.columns)}, sequence, process_start, boot_id) "
-    f"VALUES (?{', ?' * (len(JOBS.columns) + 2)}) ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(
-        f"{name} = excluded.{name}"
-        for name in (*JOBS.columns, "sequence", "process_start", "boot_id")
-        if name != "id"
-    )
+def _values(columns: Sequence[str]) -> itemgetter[Sequence[Any]]:
+    """Takes the values of these columns out of a row of JOBS."""
+    return itemgetter(*(JOBS.columns.index(name) for name in columns))
+
+
+def _updating(columns: Sequence[str]) -> str:
+    return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?"
+
+
+_INSERT_EXECUTION = (
+    "INSERT INTO execution_history (job_id, sheet_num, attempt_num, prompt, output, exit_code, "
+    "duration_seconds, executed_at, ordinal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1 + coalesce("
+    "(SELECT ordinal FROM execution_history WHERE job_id = ?1 AND sheet_num = ?2 "
+    "ORDER BY id DESC LIMIT 1), 0))"
 )
+_OF_PROCESS = "pid = ? AND process_start IS ? AND boot_id = ?"
+_SELECT_KEPT = (
+    "SELECT revision, sequence, status, pid, process_start, boot_id FROM jobs WHERE id = ?"
+)
+_INSERT_JOB = (
+    f"INSERT INTO jobs ({', '.join(JOBS.columns)}, sequence, process_start, boot_id) "
+    f"VALUES (?{', ?' * (len(JOBS.columns) + 2)})"
+)
+_CHANGING = [name for name in JOBS.columns if name not in {"id", "created_at"}]
+_CHANGING_VALUES = _values(_CHANGING)
+_UPDATE_JOB = _updating([*_CHANGING, "sequence", "process_start", "boot_id"])
+_UNMOVED = [name for name in _CHANGING if name not in {"status", "pid"}]
+_UNMOVED_VALUES = _values(_UNMOVED)
+_UPDATE_UNMOVED = _updating([*_UNMOVED, "sequence"])
+"""For a job whose status and process stay: SQLite writes the indexes of all columns it is given."""
+
+_SELECT_CLAIMABLE = """
+WITH RECURSIVE attempts(made) AS (
+    SELECT min(attempt_count) FROM sheets WHERE job_id = ?1 AND status = 'failed'
+    UNION ALL
+    SELECT (SELECT min(attempt_count) FROM sheets
+            WHERE job_id = ?1 AND status = 'failed' AND attempt_count > made)
+    FROM attempts WHERE made < ?2
+)
+SELECT min(first) FROM (
+    SELECT sheets_through + 1 AS first FROM jobs WHERE id = ?1
+    UNION ALL
+    SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND status = 'pending'
+        AND status IN ('pending', 'ready', 'failed')
+    UNION ALL
+    SELECT min(sheet_num) FROM sheets WHERE job_id = ?1 AND status = 'ready'
+        AND status IN ('pending', 'ready', 'failed')
+    UNION ALL
+    SELECT (SELECT min(sheet_num) FROM sheets
+            WHERE job_id = ?1 AND status = 'failed' AND attempt_count = made)
+    FROM attempts WHERE made < ?2
+)
+"""
+"""One search for each number of attempts below the largest allowed that a failed sheet has."""
