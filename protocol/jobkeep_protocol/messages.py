@@ -49,7 +49,15 @@ from jobkeep_protocol.states import (
     SheetState,
     SheetStatus,
 )
-from jobkeep_protocol.values import as_utc, check_integer, check_job_id, check_number, refused
+from jobkeep_protocol.values import (
+    MIN_INTEGER,
+    as_utc,
+    check_integer,
+    check_integers,
+    check_job_id,
+    check_number,
+    refused,
+)
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -87,24 +95,28 @@ def _check_sheet_nums(name: str, values: list[int]) -> None:
         check_integer(f"{name}[{index}]", value, 1)
 
 
+LEAST = {
+    "sheet_num": 1,
+    "max_attempts": 1,
+    "attempt_num": 0,
+    "limit": 0,
+    "if_revision": 0,
+    "before_id": MIN_INTEGER,
+    "after": MIN_INTEGER,
+    "after_sheet": MIN_INTEGER,
+    "exit_code": MIN_INTEGER,
+}
+"""The integers, in any request, and the least that each may be."""
+
 CHECKS: dict[str, Callable[[str, Any], object]] = {
     "job_id": lambda _name, value: check_job_id(value),
-    "sheet_num": partial(check_integer, minimum=1),
-    "max_attempts": partial(check_integer, minimum=1),
-    "attempt_num": partial(check_integer, minimum=0),
-    "limit": partial(check_integer, minimum=0),
-    "if_revision": partial(check_integer, minimum=0),
-    "before_id": check_integer,
-    "after": check_integer,
-    "after_sheet": check_integer,
     "removed": _check_sheet_nums,
-    "exit_code": check_integer,
     "duration_seconds": partial(check_number, low=0),
     "since": as_utc,
     "prompt": _check_text,
     "output": _check_text,
 }
-"""What a field of this name may hold, in any request; None is for the field's type to judge."""
+"""What any other field of this name may hold. None is for the type of the field to judge."""
 
 
 class Request(Struct, Generic[ReplyT], frozen=True, array_like=True, tag=operation_name):
@@ -117,15 +129,21 @@ class Request(Struct, Generic[ReplyT], frozen=True, array_like=True, tag=operati
     """Who may send this: a reader, a writer or an administrator."""
 
     def __post_init__(self) -> None:
-        for name, check in _checks_of(type(self)):
+        integers, checks = _checks_of(type(self))
+        check_integers(self, integers, may_be_none=True)
+        for name, check in checks:
             value = getattr(self, name)
             if value is not None:
                 check(name, value)
 
 
 @cache
-def _checks_of(operation: type[Request[Any]]) -> list[tuple[str, Callable[[str, Any], object]]]:
-    return [(name, CHECKS[name]) for name in operation.__struct_fields__ if name in CHECKS]
+def _checks_of(
+    operation: type[Request[Any]],
+) -> tuple[dict[str, int], list[tuple[str, Callable[[str, Any], object]]]]:
+    fields = operation.__struct_fields__
+    integers = {name: LEAST[name] for name in fields if name in LEAST}
+    return integers, [(name, CHECKS[name]) for name in fields if name in CHECKS]
 
 
 class Read(Request[ReplyT], frozen=True):

@@ -25,8 +25,9 @@ from typing import Any, cast
 from msgspec import Struct, field
 
 from jobkeep_protocol.values import (
+    MIN_INTEGER,
     as_utc,
-    check_integer,
+    check_integers,
     check_job_id,
     check_json,
     check_number,
@@ -133,7 +134,8 @@ class SheetState(SheetFields, kw_only=True, omit_defaults=True):
     """
 
     def __post_init__(self) -> None:
-        self.status = member(SheetStatus, "status", self.status)
+        if type(self.status) is not SheetStatus:
+            self.status = member(SheetStatus, "status", self.status)
         self.check()
         if self.status is SheetStatus.COMPLETED and self.completed_at is None:
             self.completed_at = utc_now()
@@ -144,10 +146,8 @@ class SheetState(SheetFields, kw_only=True, omit_defaults=True):
 
     def check(self) -> None:
         """Refuse values that are not allowed, as after setting fields by hand."""
-        check_integer("sheet_num", self.sheet_num, 1)
-        check_integer("attempt_count", self.attempt_count, 0)
-        check_integer("completion_attempts", self.completion_attempts, 0)
-        check_integer("similar_outcomes_count", self.similar_outcomes_count, 0)
+        check_integers(self, _SHEET_INTEGERS)
+        check_integers(self, _SHEET_OPTIONAL_INTEGERS, may_be_none=True)
         if self.confidence_score is not None:
             check_number("confidence_score", self.confidence_score, 0, 1)
         if self.last_pass_percentage is not None:
@@ -156,8 +156,6 @@ class SheetState(SheetFields, kw_only=True, omit_defaults=True):
             check_number("execution_duration_seconds", self.execution_duration_seconds, 0)
         if self.estimated_cost is not None:
             check_number("estimated_cost", self.estimated_cost)
-        _check_optional_integers(self, ("exit_code", "exit_signal"))
-        _check_optional_integers(self, ("input_tokens", "output_tokens"))
         _check_times(self, ("started_at", "completed_at"))
         _check_json_values(self, ("validation_details", "outcome_data", "extra"))
 
@@ -197,7 +195,8 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
     """
 
     def __post_init__(self) -> None:
-        self.status = member(JobStatus, "status", self.status)
+        if type(self.status) is not JobStatus:
+            self.status = member(JobStatus, "status", self.status)
         self.check()
         if self.status is JobStatus.RUNNING:
             self.started_at = self.started_at or utc_now()
@@ -206,12 +205,8 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
     def check(self) -> None:
         """Refuse values that are not allowed, as after setting fields by hand."""
         check_job_id(self.job_id)
-        check_integer("total_sheets", self.total_sheets, 1)
-        check_integer("last_completed_sheet", self.last_completed_sheet, 0)
-        check_integer("total_retry_count", self.total_retry_count, 0)
-        check_integer("rate_limit_waits", self.rate_limit_waits, 0)
-        check_integer("revision", self.revision, 0)
-        _check_optional_integers(self, ("current_sheet", "pid"))
+        check_integers(self, _JOB_INTEGERS)
+        check_integers(self, _JOB_OPTIONAL_INTEGERS, may_be_none=True)
         _check_times(self, ("created_at", "updated_at", "started_at", "completed_at"))
         _check_json_values(self, ("config_snapshot", "extra"))
         for number, sheet in self.sheets.items():
@@ -414,17 +409,29 @@ def skip_sheet(job: CheckpointState, sheet: SheetState, reason: str | None) -> N
         sheet.error_message = reason
 
 
-def _check_optional_integers(state: Struct, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(state, name)
-        if value is not None:
-            check_integer(name, value)
+_SHEET_INTEGERS = {
+    "sheet_num": 1,
+    "attempt_count": 0,
+    "completion_attempts": 0,
+    "similar_outcomes_count": 0,
+}
+_SHEET_OPTIONAL_INTEGERS = dict.fromkeys(
+    ("exit_code", "exit_signal", "input_tokens", "output_tokens"), MIN_INTEGER
+)
+_JOB_INTEGERS = {
+    "total_sheets": 1,
+    "last_completed_sheet": 0,
+    "total_retry_count": 0,
+    "rate_limit_waits": 0,
+    "revision": 0,
+}
+_JOB_OPTIONAL_INTEGERS = dict.fromkeys(("current_sheet", "pid"), MIN_INTEGER)
 
 
 def _check_times(state: Struct, names: tuple[str, ...]) -> None:
     for name in names:
         value = getattr(state, name)
-        if value is not None:
+        if value is not None and (type(value) is not datetime or value.tzinfo is not UTC):
             setattr(state, name, as_utc(name, value))
 
 

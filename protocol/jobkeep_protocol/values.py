@@ -23,8 +23,8 @@ EnumT = TypeVar("EnumT", bound=StrEnum)
 
 MAX_JOB_ID_BYTES = 512
 MAX_JSON_DEPTH = 64
-MAX_INTEGER = 2**63 - 1
-"""The largest integer of an SQLite column (https://www.sqlite.org/datatype3.html)."""
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+"""What an integer column of SQLite can hold (https://www.sqlite.org/datatype3.html)."""
 
 SHOWN_CHARACTERS = 80
 
@@ -59,11 +59,21 @@ def check_sheet_num(sheet_num: int, total_sheets: int) -> None:
         raise refused("sheet_num", sheet_num, f"1 to {total_sheets}, the job's total_sheets")
 
 
-def check_integer(name: str, value: object, minimum: int = -MAX_INTEGER - 1) -> None:
+def check_integer(name: str, value: object, minimum: int = MIN_INTEGER) -> None:
     """Refuse what is no integer, is below `minimum`, or does not fit in 64 bits."""
     if not is_integer(value) or not minimum <= value <= MAX_INTEGER:
         least = "that fits in 64 bits" if minimum < 0 else f"of {minimum} or more (up to 2^63 - 1)"
         raise refused(name, value, f"an integer {least}")
+
+
+def check_integers(holder: object, least: Mapping[str, int], *, may_be_none: bool = False) -> None:
+    """Check fields of an object as `check_integer` does, each with its minimum, all in one call."""
+    for name, minimum in least.items():
+        value = getattr(holder, name)
+        if type(value) is int and minimum <= value <= MAX_INTEGER:
+            continue
+        if value is not None or not may_be_none:
+            check_integer(name, value, minimum)
 
 
 def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
@@ -109,7 +119,7 @@ def check_json(name: str, value: Any, depth: int = 1) -> None:
     if isinstance(value, str):
         _check_text(name, value)
     elif isinstance(value, int):
-        if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
             raise refused(name, value, "an integer that fits in 64 bits")
     elif isinstance(value, float):
         check_number(name, value)
