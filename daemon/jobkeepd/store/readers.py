@@ -41,6 +41,10 @@ PAGE_ROWS = 1_000
 FIRST_ROWS = 16
 """Rows fetched before it is known how large they are: one of them can be as large as a frame."""
 
+ROWS_AT_ONCE = 128
+"""Rows encoded before the loop gets to do something else: about a millisecond's work, measured, so
+that a long read makes no short write wait for longer."""
+
 
 class Readers:
     """A pool of read-only connections, opened as they are needed."""
@@ -130,7 +134,7 @@ class Page:
             return FIRST_ROWS
         average = self.bytes // len(self.parts) + 1
         room = (self._max_bytes - self.bytes) // average
-        return int(max(1, min(self._max_rows - len(self.parts), room, PAGE_ROWS)))
+        return int(max(1, min(self._max_rows - len(self.parts), room, ROWS_AT_ONCE)))
 
 
 async def read_page(
@@ -138,9 +142,11 @@ async def read_page(
     statement: str,
     values: Sequence[Any],
     encode: Callable[[Any], msgspec.Raw | None],
+    max_rows: float | None = None,
 ) -> Page:
-    """The first rows of a statement, as many as make a page."""
-    return await _fill(Page(PAGE_BYTES, PAGE_ROWS), connection, statement, values, encode)
+    """The first rows of a statement, as many as make a page: of PAGE_ROWS rows, or `max_rows`."""
+    page = Page(PAGE_BYTES, PAGE_ROWS if max_rows is None else max_rows)
+    return await _fill(page, connection, statement, values, encode)
 
 
 async def read_state(
@@ -149,7 +155,7 @@ async def read_state(
     values: Sequence[Any],
     encode: Callable[[Any], msgspec.Raw | None],
 ) -> Page:
-    """The first rows of a statement, as many as make a page of states."""
+    """The sheets of one state, all of them unless they are very large."""
     return await _fill(Page(STATE_BYTES, math.inf), connection, statement, values, encode)
 
 

@@ -9,6 +9,7 @@ size is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -94,12 +95,13 @@ async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
         )
         if not jobs.keys:
             return StatesPage([])
-        sheets = await read_state(
+        sheets = await read_page(
             connection,
             f"{_SELECT_SHEETS} WHERE jobs.sequence > ? AND jobs.sequence <= ? "
             "ORDER BY jobs.sequence, sheet_num",
             (request.after, jobs.keys[-1]),
             _sheet_part,
+            max_rows=math.inf,
         )
     if (
         jobs.bytes + sheets.bytes > MAX_PAGE_BYTES
