@@ -31,13 +31,16 @@ from jobkeep_protocol.messages import (
     Request,
     Save,
     decode_reply,
+    encode_part,
     open_envelope,
 )
-from jobkeep_protocol.states import CheckpointState, SheetStatus
+from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 from jobkeepd.store import applied as applied_module
+from jobkeepd.store import reads as reads_module
 from jobkeepd.store import writer as writer_module
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
+from jobkeepd.store.readers import ROWS_AT_ONCE
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
 from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
@@ -146,6 +149,32 @@ async def test_ids_of_one_transaction_are_in_the_order_of_the_requests(opened: O
     answers = await asyncio.gather(*(opened.submit(RECORD) for _ in range(20)))
     ids = [decode_reply(RecordExecution, open_envelope(answer)[1]) for answer in answers]
     assert ids == list(range(1, 21))
+
+
+async def test_long_read_gives_others_a_turn(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = CheckpointState(job_id="long", total_sheets=5 * ROWS_AT_ONCE)
+    sheets = [SheetState(sheet_num=number) for number in range(1, 5 * ROWS_AT_ONCE + 1)]
+    await opened.write(Save(state, sheets))
+    encoded_in_a_turn = [0]
+
+    def encode(part: Any) -> msgspec.Raw:
+        encoded_in_a_turn[-1] += 1
+        return encode_part(part)
+
+    async def count_turns() -> None:
+        while True:
+            encoded_in_a_turn.append(0)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(reads_module, "encode_part", encode)
+    turns = asyncio.create_task(count_turns())
+    await opened.store.read(Load("long"))
+    turns.cancel()
+
+    assert sum(encoded_in_a_turn) > 5 * ROWS_AT_ONCE
+    assert max(encoded_in_a_turn) <= ROWS_AT_ONCE
 
 
 def _refuse_after_a_change(tx: Transaction, request: Delete) -> bool:
