@@ -1,87 +1,118 @@
-"""`python -m bench`: measure in rounds, say what was found, keep it in bench/results/.
+"""`python -m bench`: measure, say what was found, keep it in bench/results/.
 
-What lives here: the options, where data lies meanwhile, and the order of a round. What may not:
-measuring itself.
+What lives here: the parts, their options, and what becomes of their results. What may not:
+measuring.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench import costs, report, yardsticks
-from bench.budgets import Round
-from bench.machine import describe
-from bench.systems import SYSTEMS
-from bench.trial import run_trial
+from msgspec import Struct
 
-BENCH = Path(__file__).parent
-RESULTS = BENCH / "results"
+from bench import compare, machine, memory, report
+from bench.kept import Kept
+from bench.places import SOURCES, data_directory
+from bench.progress import say
+from bench.systems import NATURAL, SYSTEMS
 
-COSTS: tuple[Callable[[Path], dict[str, float]], ...] = (
-    costs.round_trips,
-    costs.daemon_saves,
-    costs.client_saves,
-    costs.starts,
-)
-YARDSTICKS: dict[str, Callable[[Path], float]] = {
-    "fdatasync of 4 KiB": yardsticks.fdatasync,
-    "commit of one small row, raw SQLite": yardsticks.raw_commit,
-}
+RESULTS = SOURCES / "bench" / "results"
+
+
+class Found(Struct, frozen=True):
+    """What a part found: the text for people, what is kept, and pictures by their file."""
+
+    text: str
+    result: Any
+    pictures: dict[Path, str] = {}
 
 
 def main() -> None:
-    """Run the benchmark. What it finds never changes its exit status."""
-    options = _options()
-    with TemporaryDirectory(prefix="bench-", dir=_data_directory()) as name:
-        directory = Path(name)
-        _say(f"data in {directory}, removed at the end")
-        machine = describe(directory)
-        rounds = []
-        for number in range(1, options.rounds + 1):
-            _say(f"round {number} of {options.rounds}")
-            place = directory / str(number)
-            place.mkdir()
-            rounds.append(measure(options.workers, options.sheets, place))
-    result = report.result_of(datetime.now(UTC), machine, options.workers, options.sheets, rounds)
-    print(report.text(result))
-    _say(f"kept in {report.write(result, RESULTS)}")
+    """Run what the command line asks for. What it finds never changes its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = _parser().parse_args(sys.argv[1:] or ["quick"])
+    with data_directory() as directory:
+        say(f"data in {directory}, removed at the end")
+        for part in options.parts:
+            run(part, options, directory / part)
 
 
-def measure(workers: list[int], sheets: int, directory: Path) -> Round:
-    """Everything once, with what is compared side by side."""
-    seconds = {name: function(directory) for name, function in YARDSTICKS.items()}
-    for cost in COSTS:
-        place = directory / cost.__name__
-        place.mkdir()
-        seconds |= cost(place)
-    trials = [
-        run_trial(system, count, sheets, directory / f"{system.name}-{count}")
-        for count in workers
-        for system in SYSTEMS
-    ]
-    return Round(trials, seconds)
+def run(part: str, options: argparse.Namespace, directory: Path) -> None:
+    """One part: measure, print, keep."""
+    directory.mkdir()
+    say(f"--- {part}")
+    described = machine.describe(directory)
+    found = PARTS[part](options, directory)
+    print("\n".join(machine.text(described)), found.text, sep="\n")
+    path = Kept(part, datetime.now(UTC), described, found.result).write(RESULTS)
+    for picture, drawn in found.pictures.items():
+        picture.write_text(drawn, encoding="utf-8")
+    say("kept in " + ", ".join(str(one) for one in (path, *found.pictures)))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure jobkeep.")
-    parser.add_argument(
-        "--rounds", type=_positive, default=3, help="how often everything is measured (3)"
+def _compare(options: argparse.Namespace, directory: Path) -> Found:
+    rounds = compare.measure(
+        NATURAL if options.natural else SYSTEMS,
+        options.workers,
+        options.sheets,
+        options.rounds,
+        options.memory_seconds,
+        directory,
     )
-    parser.add_argument(
-        "--workers",
-        type=_positive,
-        nargs="+",
-        default=[1, 8, 16],
-        help="numbers of worker processes (1 8 16)",
+    result = report.result_of(options.workers, options.sheets, rounds)
+    return Found(report.text(result), result)
+
+
+def _endurance(options: argparse.Namespace, directory: Path) -> Found:
+    found = memory.endure(options.minutes, directory)
+    return Found(memory.text(found), found)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Found]] = {
+    "comparison": _compare,
+    "endurance": _endurance,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure jobkeep. Without a command: quick.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--sheets", type=_positive, default=50, help="sheets of each job (50)")
-    return parser.parse_args()
+    commands = parser.add_subparsers(required=True)
+
+    def add(name: str, help: str, parts: Iterable[str]) -> argparse.ArgumentParser:  # noqa: A002  # argparse's word
+        one = commands.add_parser(
+            name, help=help, description=help, formatter_class=parser.formatter_class
+        )
+        one.set_defaults(parts=list(parts), memory_seconds=8.0)
+        return one
+
+    quick = add("quick", "the comparison in a few rounds; under two minutes", ["comparison"])
+    _add_comparison(quick, rounds=3, sheets=50)
+    full = add("full", "every part; half an hour, and the minutes of endurance", PARTS)
+    _add_comparison(full, rounds=7, sheets=100)
+    full.set_defaults(memory_seconds=60.0)
+    endurance = add("endurance", "memory under a long load", ["endurance"])
+    for one in (full, endurance):
+        one.add_argument("--minutes", type=_positive, default=60, help="how long the load lasts")
+    return parser
+
+
+def _add_comparison(parser: argparse.ArgumentParser, rounds: int, sheets: int) -> None:
+    parser.add_argument("--rounds", type=_positive, default=rounds, help="how often to measure")
+    parser.add_argument(
+        "--workers", type=_positive, nargs="+", default=[1, 8, 16], help="worker processes"
+    )
+    parser.add_argument("--sheets", type=_positive, default=sheets, help="sheets of each job")
+    parser.add_argument("--natural", action="store_true", help="leave the tuned systems out")
 
 
 def _positive(text: str) -> int:
@@ -91,17 +122,10 @@ def _positive(text: str) -> int:
     return value
 
 
-def _data_directory() -> Path:
-    """Where syncing reaches a disk: $TMPDIR, else with the sources. /tmp may well be memory."""
-    if directory := os.environ.get("TMPDIR"):
-        return Path(directory)
-    build = BENCH.parent / "build"
-    build.mkdir(exist_ok=True)
-    return build
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _interrupt(number: int, frame: object) -> None:
+    """A SIGTERM ends it as Ctrl-C does: servers are stopped and data is removed."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

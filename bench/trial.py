@@ -34,10 +34,14 @@ processes.set_forkserver_preload(["bench.systems"])
 
 
 class System(NamedTuple):
-    """Something that keeps jobs. `serve` runs it on files of one directory, until its end."""
+    """Something that keeps jobs. `serve` runs it on files of one directory, until its end.
+
+    `lacks` says what this machine lacks to run it, None for nothing.
+    """
 
     name: str
     serve: Callable[[Path], AbstractContextManager[Connect]]
+    lacks: Callable[[], str | None] = lambda: None
 
 
 class Trial(Struct, frozen=True):
@@ -102,11 +106,15 @@ def _run_workers(connect: Connect, jobs: list[str], sheets: int) -> list[Timings
         sender.close()  # the worker has its own, so that its death is an end of file here
         started.append((worker, receiver))
     timings = []
-    for worker, receiver in started:
-        with suppress(EOFError):  # its traceback is on standard error, and it counts as missing
-            timings.append(receiver.recv())
-        worker.join()
-        receiver.close()
+    try:
+        for worker, receiver in started:
+            with suppress(EOFError):  # its traceback is on standard error; it counts as missing
+                timings.append(receiver.recv())
+            worker.join()
+            receiver.close()
+    finally:
+        for worker, _ in started:
+            worker.terminate()  # which is nothing for one that has ended
     return timings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.systems import SYSTEMS
+from bench.systems import SYSTEMS, jobkeep, plain
 from bench.trial import System, run_trial, summary
 from bench.workload import ATTEMPTS, OUTPUT_CHARACTERS, Timings
 from tests.bench import stores
@@ -19,12 +19,17 @@ OPERATIONS = 1 + 3 * SHEETS
 """A load at the job's start, and three operations a sheet."""
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
-def test_it_leaves_every_sheet_and_record(system: System, tmp_path: Path) -> None:
-    trial = run_trial(system, WORKERS, SHEETS, tmp_path / "trial")
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name, indirect=True)
+def test_it_leaves_every_sheet_and_record(system: System, data: Path) -> None:
+    trial = run_trial(system, WORKERS, SHEETS, data / "trial")
     assert (trial.errors, trial.first_errors) == (0, [])
     assert trial.operations == WORKERS * OPERATIONS
-    database = tmp_path / "trial" / "state.db"
+
+
+@pytest.mark.parametrize("system", [jobkeep.SYSTEM, plain.SYSTEM], ids=lambda system: system.name)
+def test_it_leaves_rows_in_the_file(system: System, data: Path) -> None:
+    run_trial(system, WORKERS, SHEETS, data / "trial")
+    database = data / "trial" / "state.db"
     assert _rows(database, "SELECT id, last_completed_sheet FROM jobs ORDER BY id") == [
         ("job-0", SHEETS),
         ("job-1", SHEETS),
@@ -36,14 +41,7 @@ def test_it_leaves_every_sheet_and_record(system: System, tmp_path: Path) -> Non
     assert _rows(database, "SELECT length(output), count(*) FROM execution_history GROUP BY 1") == [
         (OUTPUT_CHARACTERS, sheets)
     ]
-
-
-def test_every_system_is_durable(tmp_path: Path) -> None:
-    for system in SYSTEMS:
-        directory = tmp_path / system.name
-        directory.mkdir()
-        with system.serve(directory):
-            assert _rows(directory / "state.db", "PRAGMA journal_mode") == [("wal",)]
+    assert _rows(database, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_an_operation_that_fails_is_tried_again_and_counted(tmp_path: Path) -> None:

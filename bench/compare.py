@@ -1,0 +1,66 @@
+"""The comparison: every system under the same workload, and what single operations cost.
+
+What lives here: the order of a round, and what belongs to it. What may not: measuring one thing
+(that is `trial`, `costs`, `memory`, `yardsticks`), and saying what came of it (that is `report`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import costs, memory, yardsticks
+from bench.budgets import Round
+from bench.progress import say
+from bench.trial import System, run_trial
+
+COSTS: tuple[Callable[[Path], dict[str, float]], ...] = (
+    costs.round_trips,
+    costs.daemon_saves,
+    costs.client_saves,
+    costs.starts,
+)
+YARDSTICKS: dict[str, Callable[[Path], float]] = {
+    "fdatasync of 4 KiB": yardsticks.fdatasync,
+    "commit of one small row, raw SQLite": yardsticks.raw_commit,
+}
+
+
+def measure(
+    systems: Sequence[System],
+    workers: Sequence[int],
+    sheets: int,
+    rounds: int,
+    memory_seconds: float,
+    directory: Path,
+) -> list[Round]:
+    """Everything in rounds, with what is compared side by side in each; memory in the first."""
+    left_out = {one.name: why for one in systems if (why := one.lacks()) is not None}
+    for name, why in left_out.items():
+        say(f"{name} is left out: {why}")
+    present = [system for system in systems if system.name not in left_out]
+    measured = []
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        place = directory / str(number)
+        place.mkdir()
+        # Another one begins each time, so that none always comes after the same neighbour.
+        turned = present[number % len(present) :] + present[: number % len(present)]
+        seconds = _seconds(place)
+        trials = [
+            run_trial(system, count, sheets, place / f"{system.name}-{count}")
+            for count in workers
+            for system in turned
+        ]
+        megabytes = {} if number else memory.measure(memory_seconds, place)
+        measured.append(Round(trials, seconds, megabytes, left_out))
+    return measured
+
+
+def _seconds(directory: Path) -> dict[str, float]:
+    seconds = {name: function(directory) for name, function in YARDSTICKS.items()}
+    for cost in COSTS:
+        place = directory / cost.__name__
+        place.mkdir()
+        seconds |= cost(place)
+    return seconds
