@@ -23,6 +23,7 @@ from bench.progress import say
 from bench.systems import NATURAL, SYSTEMS
 
 RESULTS = SOURCES / "bench" / "results"
+DOCS = SOURCES / "docs"
 
 
 class Found(Struct, frozen=True):
@@ -48,7 +49,7 @@ def run(part: str, options: argparse.Namespace, directory: Path) -> None:
     directory.mkdir()
     say(f"--- {part}")
     described = machine.describe(directory)
-    found = PARTS[part](options, directory)
+    found = PARTS[part](options, described, directory)
     print("\n".join(machine.text(described)), found.text, sep="\n")
     path = Kept(part, datetime.now(UTC), described, found.result).write(RESULTS)
     for picture, drawn in found.pictures.items():
@@ -56,7 +57,7 @@ def run(part: str, options: argparse.Namespace, directory: Path) -> None:
     say("kept in " + ", ".join(str(one) for one in (path, *found.pictures)))
 
 
-def _compare(options: argparse.Namespace, directory: Path) -> Found:
+def _compare(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
     rounds = compare.measure(
         NATURAL if options.natural else SYSTEMS,
         options.workers,
@@ -66,15 +67,17 @@ def _compare(options: argparse.Namespace, directory: Path) -> Found:
         directory,
     )
     result = report.result_of(options.workers, options.sheets, rounds)
-    return Found(report.text(result), result)
+    picture = {DOCS / "performance.svg": report.picture(result, on)}
+    return Found(report.text(result), result, picture)
 
 
-def _endurance(options: argparse.Namespace, directory: Path) -> Found:
+def _endurance(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
     found = memory.endure(options.minutes, directory)
     return Found(memory.text(found), found)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Path], Found]] = {
+PARTS: dict[str, Callable[[argparse.Namespace, machine.Machine, Path], Found]] = {
     "comparison": _compare,
     "endurance": _endurance,
 }

@@ -1,4 +1,4 @@
-"""A comparison as text for people.
+"""A comparison as text and as a picture, for people.
 
 What lives here: the shape of a result and how it is shown. What may not: measuring and judging.
 """
@@ -6,12 +6,15 @@ What lives here: the shape of a result and how it is shown. What may not: measur
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
 from bench.budgets import BUDGETS, Round, Verdict, compare, comparisons, judge
-from bench.figures import Spread
+from bench.figures import Spread, spread
+from bench.machine import Machine
+from bench.picture import Bars, bars
+from bench.systems import SYSTEMS
 from bench.trial import Trial
 
 MICROSECOND = 1e-6
@@ -76,6 +79,37 @@ def text(result: Result) -> str:
         *map(_verdict, result.verdicts),
     ]
     return "\n".join(lines)
+
+
+def picture(result: Result, machine: Machine) -> str:
+    """A result as SVG: how much each system does, and how long its slowest requests take."""
+    return bars(
+        "Operations that are on disk when they are acknowledged",
+        f"{machine.cpu}, {machine.cores} cores shared with the clients, {machine.file_system}; "
+        f"medians of {len(result.rounds)} rounds, thin lines from the lowest to the highest",
+        [
+            Bars("operations/s", _spreads(result, lambda one: one.operations_per_second)),
+            Bars(
+                "99th percentile, ms (logarithmic)",
+                _spreads(result, lambda one: one.p99 / MILLISECOND),
+                is_logarithmic=True,
+            ),
+        ],
+    )
+
+
+def _spreads(result: Result, figure: Callable[[Trial], float]) -> dict[str, dict[str, Spread]]:
+    """A figure by the number of workers and the system; in the same order for every number."""
+    trials = [trial for one in result.rounds for trial in one.trials if trial.operations]
+    systems = [system.name for system in SYSTEMS]
+    found: dict[str, dict[str, Spread]] = {}
+    for workers in result.workers:
+        head = f"{workers} worker{'s' if workers > 1 else ''}"
+        for system in systems:
+            mine = [one for one in trials if (one.workers, one.system) == (workers, system)]
+            if (values := spread(map(figure, mine))) is not None:
+                found.setdefault(head, {})[system] = values
+    return found
 
 
 def combined(rounds: Sequence[Round]) -> list[Line]:
