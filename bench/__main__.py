@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from bench import compare, machine, memory, report
+from bench import compare, curves, machine, memory, normal, readers, report
 from bench.kept import Kept
 from bench.places import SOURCES, data_directory
 from bench.progress import say
@@ -71,6 +71,24 @@ def _compare(options: argparse.Namespace, on: machine.Machine, directory: Path) 
     return Found(report.text(result), result, picture)
 
 
+def _normal(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    rounds = normal.measure(options.rounds, options.workers, options.sheets, directory)
+    return Found(normal.text(rounds, options.workers), rounds)
+
+
+def _readers(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    records = 1_000_000 if options.full else 50_000
+    found = readers.measure(options.rounds, options.sheets, records, directory)
+    return Found(readers.text(found), found)
+
+
+def _curves(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    found = curves.measure(curves.FULL if options.full else curves.QUICK, directory)
+    return Found(curves.text(found), found, {DOCS / "curves.svg": curves.picture(found, on)})
+
+
 def _endurance(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
     del on
     found = memory.endure(options.minutes, directory)
@@ -79,43 +97,38 @@ def _endurance(options: argparse.Namespace, on: machine.Machine, directory: Path
 
 PARTS: dict[str, Callable[[argparse.Namespace, machine.Machine, Path], Found]] = {
     "comparison": _compare,
+    "normal": _normal,
+    "readers": _readers,
+    "curves": _curves,
     "endurance": _endurance,
 }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measure jobkeep. Without a command: quick.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prog="python -m bench", description="Measure jobkeep. Without a command: quick."
     )
-    commands = parser.add_subparsers(required=True)
-
-    def add(name: str, help: str, parts: Iterable[str]) -> argparse.ArgumentParser:  # noqa: A002  # argparse's word
-        one = commands.add_parser(
-            name, help=help, description=help, formatter_class=parser.formatter_class
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, what, parts, options in (
+        ("quick", "the comparison in a few rounds: under 2 minutes", ["comparison"], _COMPARISON),
+        ("full", "every part, with the largest sizes: half an hour, and --minutes", PARTS, _ALL),
+        ("normal", "--durability normal beside full: half a minute", ["normal"], _TRIALS),
+        ("readers", "long reads beside short writes: a minute; --full: 10", ["readers"], _READERS),
+        ("curves", "cost as the data grows: a minute; --full: 10", ["curves"], _CURVES),
+        ("endurance", "memory under a long load: --minutes", ["endurance"], _MINUTES),
+    ):
+        command = commands.add_parser(
+            name,
+            help=what,
+            description=what,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
-        one.set_defaults(parts=list(parts), memory_seconds=8.0)
-        return one
-
-    quick = add("quick", "the comparison in a few rounds; under two minutes", ["comparison"])
-    _add_comparison(quick, rounds=3, sheets=50)
-    full = add("full", "every part; half an hour, and the minutes of endurance", PARTS)
-    _add_comparison(full, rounds=7, sheets=100)
-    full.set_defaults(memory_seconds=60.0)
-    endurance = add("endurance", "memory under a long load", ["endurance"])
-    for one in (full, endurance):
-        one.add_argument("--minutes", type=_positive, default=60, help="how long the load lasts")
+        command.set_defaults(**(_DEFAULTS | {"parts": list(parts)}))
+        for option in options:
+            command.add_argument(option, **_OPTIONS[option])
+        if name == "full":
+            command.set_defaults(full=True, rounds=7, sheets=100, memory_seconds=60.0)
     return parser
-
-
-def _add_comparison(parser: argparse.ArgumentParser, rounds: int, sheets: int) -> None:
-    parser.add_argument("--rounds", type=_positive, default=rounds, help="how often to measure")
-    parser.add_argument(
-        "--workers", type=_positive, nargs="+", default=[1, 8, 16], help="worker processes"
-    )
-    parser.add_argument("--sheets", type=_positive, default=sheets, help="sheets of each job")
-    parser.add_argument("--natural", action="store_true", help="leave the tuned systems out")
 
 
 def _positive(text: str) -> int:
@@ -123,6 +136,31 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value
+
+
+_DEFAULTS: dict[str, Any] = {
+    "rounds": 3,
+    "workers": [1, 8, 16],
+    "sheets": 50,
+    "natural": False,
+    "full": False,
+    "minutes": 60,
+    "memory_seconds": 8.0,
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--rounds": {"type": _positive, "help": "how often everything is measured"},
+    "--workers": {"type": _positive, "nargs": "+", "help": "numbers of worker processes"},
+    "--sheets": {"type": _positive, "help": "sheets of each worker's job"},
+    "--natural": {"action": "store_true", "help": "leave the tuned systems out"},
+    "--full": {"action": "store_true", "help": "up to the largest sizes"},
+    "--minutes": {"type": _positive, "help": "how long the load of endurance lasts"},
+}
+_TRIALS = ("--rounds", "--workers", "--sheets")
+_COMPARISON = (*_TRIALS, "--natural")
+_READERS = ("--rounds", "--sheets", "--full")
+_CURVES = ("--full",)
+_MINUTES = ("--minutes",)
+_ALL = (*_COMPARISON, *_MINUTES)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import costs, memory, yardsticks
 from bench.budgets import Round
 from bench.progress import say
-from bench.trial import System, run_trial
+from bench.trial import System, Trial, run_trial
 
 COSTS: tuple[Callable[[Path], dict[str, float]], ...] = (
     costs.round_trips,
@@ -44,17 +44,24 @@ def measure(
         say(f"round {number + 1} of {rounds}")
         place = directory / str(number)
         place.mkdir()
-        # Another one begins each time, so that none always comes after the same neighbour.
-        turned = present[number % len(present) :] + present[: number % len(present)]
         seconds = _seconds(place)
-        trials = [
-            run_trial(system, count, sheets, place / f"{system.name}-{count}")
-            for count in workers
-            for system in turned
-        ]
+        trials = run_trials(present, number, workers, sheets, place)
         megabytes = {} if number else memory.measure(memory_seconds, place)
         measured.append(Round(trials, seconds, megabytes, left_out))
     return measured
+
+
+def run_trials(
+    systems: Sequence[System], number: int, workers: Sequence[int], sheets: int, directory: Path
+) -> list[Trial]:
+    """The trials of a round. Another system begins in each, so that none always comes after the
+    same neighbour."""
+    first = number % len(systems)
+    return [
+        run_trial(system, count, sheets, directory / f"{system.name}-{count}")
+        for count in workers
+        for system in (*systems[first:], *systems[:first])
+    ]
 
 
 def _seconds(directory: Path) -> dict[str, float]:

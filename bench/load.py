@@ -22,7 +22,6 @@ from msgspec import Struct
 from bench.trial import processes
 from bench.workload import run_job
 from jobkeep import AsyncClient
-from jobkeep_protocol.states import CheckpointState, SheetState
 
 SHEETS = 50
 """Of each job that is worked on."""
@@ -36,19 +35,6 @@ class Done(Struct):
 
     operations: int = 0
     errors: list[str] = []
-
-
-async def keep_jobs(socket: Path, jobs: int, sheets: int) -> None:
-    """Have the daemon keep jobs with all their sheets, each saved and loaded once."""
-    async with AsyncClient(socket) as client:
-        for number in range(jobs):
-            state = CheckpointState(
-                job_id=f"kept-{number}",
-                total_sheets=sheets,
-                sheets={one: SheetState(sheet_num=one) for one in range(1, sheets + 1)},
-            )
-            await client.save(state)
-            await client.load(state.job_id)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from bench.budgets import MEMORY
 from bench.daemon import running_daemon
-from bench.load import busy_clients, keep_jobs
+from bench.fill import keep_jobs
+from bench.load import busy_clients
 from bench.progress import say
 from jobkeep import AsyncClient
 
@@ -29,6 +30,9 @@ CLIENTS = 16
 KEPT_JOBS, KEPT_SHEETS = 1_000, 100
 WARM_UP_FRACTION = 0.2
 """The part of the samples at the beginning that the slope leaves out."""
+
+
+SHORT_MINUTES = 10
 
 
 class Sample(Struct, frozen=True):
@@ -60,7 +64,7 @@ def measure(seconds: float, directory: Path) -> dict[str, float]:
 
 def endure(minutes: float, directory: Path) -> Endurance:
     """Load for a long time."""
-    samples, operations, errors = _watch(minutes * 60, 5.0, directory)
+    samples, operations, errors = _watch(minutes * 60, min(5.0, minutes), directory)
     return Endurance(minutes, operations, errors, slope(samples), samples)
 
 
@@ -76,7 +80,10 @@ def text(found: Endurance) -> str:
             *(f"  {error}" for error in dict.fromkeys(found.errors[:3])),
             f"RSS of the daemon: {first.rss / MEGABYTE:.1f} MB at the beginning, "
             f"{last.rss / MEGABYTE:.1f} at the end, {highest / MEGABYTE:.1f} at most",
-            f"Slope after the warm-up: {found.slope / MEGABYTE:+.2f} MB an hour",
+            f"Slope after the warm-up: {found.slope / MEGABYTE:+.2f} MB an hour"
+            + (
+                ", which says little after so short a time" if found.minutes < SHORT_MINUTES else ""
+            ),
         ]
     )
 
@@ -95,8 +102,7 @@ def _watch(seconds: float, interval: float, directory: Path) -> tuple[list[Sampl
     place = directory / "memory"
     place.mkdir()
     with running_daemon(place) as socket:
-        uvloop.run(keep_jobs(socket, KEPT_JOBS, KEPT_SHEETS))
-        pid = uvloop.run(_pid(socket))
+        pid = uvloop.run(_fill(socket))
         say(f"{CLIENTS} clients busy for {seconds:.0f} s")
         with busy_clients(socket, CLIENTS) as done:
             samples = list(_samples(pid, seconds, interval))
@@ -112,6 +118,8 @@ def _samples(pid: int, seconds: float, interval: float) -> Iterator[Sample]:
         time.sleep(interval)
 
 
-async def _pid(socket: Path) -> int:
+async def _fill(socket: Path) -> int:
+    """Have the daemon keep its jobs; gives its process."""
     async with AsyncClient(socket) as client:
+        await keep_jobs(client, KEPT_JOBS, KEPT_SHEETS)
         return (await client.status()).pid

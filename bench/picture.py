@@ -73,7 +73,10 @@ def logarithmic_ticks(low: float, high: float) -> list[float]:
 def bars(title: str, note: str, panels: Sequence[Bars]) -> str:
     """Panels beside each other, with the same groups and rows; what a bar varied between is a
     thin line on it."""
-    groups = {head: list(rows) for panel in panels for head, rows in panel.groups.items()}
+    groups: dict[str, list[str]] = {}
+    for panel in panels:
+        for head, rows in panel.groups.items():
+            groups[head] = list(dict.fromkeys((*groups.get(head, ()), *rows)))
     names = max(len(name) for rows in groups.values() for name in rows) * 7 + MARGIN
     height = sum(22 + _ROW * len(rows) for rows in groups.values())
     top = 76
@@ -87,13 +90,16 @@ def bars(title: str, note: str, panels: Sequence[Bars]) -> str:
 
 
 def curves(title: str, note: str, panels: Sequence[Curves]) -> str:
-    """Panels beside each other; the names of the lines are below each."""
+    """Panels beside each other with the same height of the same value; the names of the lines are
+    below each."""
     top, height = 86, 220
     room = (WIDTH - MARGIN) / len(panels)
+    heights = [y for panel in panels for line in panel.lines.values() for _, y in line]
+    y_scale = Scale(min(heights), max(heights), top + height, top, is_logarithmic=True)
     parts: list[str] = []
     for number, panel in enumerate(panels):
         left = MARGIN + 26 + number * room
-        parts += _curves_panel(panel, left, left + room - 56, top, top + height)
+        parts += _curves_panel(panel, y_scale, left, left + room - 56, top, top + height)
     most = max(len(panel.lines) for panel in panels)
     return _document(title, note, top + height + 52 + 17 * most, parts)
 
@@ -134,11 +140,10 @@ def _bar(scale: Scale, figure: Spread, left: float, y: float, colour: int) -> It
 
 
 def _curves_panel(
-    panel: Curves, left: float, right: float, top: float, bottom: float
+    panel: Curves, y_scale: Scale, left: float, right: float, top: float, bottom: float
 ) -> Iterator[str]:
-    points = [point for line in panel.lines.values() for point in line]
-    x_scale = Scale(min(x for x, _ in points), max(x for x, _ in points), left, right, True)
-    y_scale = Scale(min(y for _, y in points), max(y for _, y in points), bottom, top, True)
+    sizes = [x for line in panel.lines.values() for x, _ in line]
+    x_scale = Scale(min(sizes), max(sizes), left, right, is_logarithmic=True)
     yield _text(panel.y_label, left - 26, top - 14, css="head")
     for tick in x_scale.ticks:
         yield f'<path class="grid" d="M{x_scale(tick):.1f} {top}V{bottom}"/>'

@@ -6,11 +6,11 @@ What lives here: the shape of a result and how it is shown. What may not: measur
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from bench.budgets import BUDGETS, Round, Verdict, compare, comparisons, judge
+from bench.budgets import BUDGETS, Comparison, Round, Verdict, compare, comparisons, judge
 from bench.figures import Spread, spread
 from bench.machine import Machine
 from bench.picture import Bars, bars
@@ -48,12 +48,11 @@ class Line(Struct, frozen=True):
 def result_of(workers: list[int], sheets: int, rounds: list[Round]) -> Result:
     """What was measured, with what follows from it."""
     systems = list(dict.fromkeys(trial.system for one in rounds for trial in one.trials))
-    compared = [(one.what, compare(one.pair, rounds)) for one in comparisons(workers, systems)]
     return Result(
         workers,
         sheets,
         rounds,
-        {what: ratio for what, ratio in compared if ratio is not None},
+        ratios_of(comparisons(workers, systems), rounds),
         judge(BUDGETS, rounds),
     )
 
@@ -65,18 +64,17 @@ def text(result: Result) -> str:
         f"{len(result.rounds)} rounds; each worker takes a job of {result.sheets} sheets from its "
         "beginning to its end",
         "",
-        *_trials(combined(result.rounds)),
+        *table(result.rounds),
         *(f"{name:<15} left out: {why}" for name, why in left_out.items()),
         "",
         *_seconds(result.rounds),
         "",
         *_megabytes(result.rounds),
         "",
-        "Ratios, as the median of the rounds (lowest to highest):",
-        *(f"  {what:<62} {_spread(ratio, 'x')}" for what, ratio in result.ratios.items()),
+        *ratio_lines(result.ratios),
         "",
         "Budgets:",
-        *map(_verdict, result.verdicts),
+        *map(verdict_line, result.verdicts),
     ]
     return "\n".join(lines)
 
@@ -132,18 +130,31 @@ def combined(rounds: Sequence[Round]) -> list[Line]:
     ]
 
 
-def _trials(lines: Sequence[Line]) -> Iterator[str]:
+def table(rounds: Sequence[Round]) -> Iterator[str]:
+    """The trials, a line for each system and number of workers."""
     yield (
         f"{'system':<15} {'workers':>7} {'operations/s':>12} {'p50 ms':>9} {'p99 ms':>9} "
         f"{'max ms':>9} {'errors':>6}"
     )
-    for one in lines:
+    for one in combined(rounds):
         p50, p99, longest = (value / MILLISECOND for value in (one.p50, one.p99, one.max))
         yield (
             f"{one.system:<15} {one.workers:>7} {one.operations_per_second:>12.0f} {p50:>9.2f} "
             f"{p99:>9.2f} {longest:>9.1f} {one.errors:>6}"
         )
         yield from (f"                {error}" for error in one.first_errors)
+
+
+def ratio_lines(found: Mapping[str, Spread]) -> Iterator[str]:
+    """Ratios, a line each."""
+    yield "Ratios, as the median of the rounds (lowest to highest):"
+    yield from (f"  {what:<62} {_spread(ratio, 'x')}" for what, ratio in found.items())
+
+
+def ratios_of(compared: Sequence[Comparison], rounds: Sequence[Round]) -> dict[str, Spread]:
+    """Those of the comparisons that were measured."""
+    found = ((one.what, compare(one.pair, rounds)) for one in compared)
+    return {what: ratio for what, ratio in found if ratio is not None}
 
 
 def _seconds(rounds: Sequence[Round]) -> Iterator[str]:
@@ -159,7 +170,8 @@ def _megabytes(rounds: Sequence[Round]) -> Iterator[str]:
         yield from (f"  {name:<40} {size:>10.1f} MB" for name, size in one.megabytes.items())
 
 
-def _verdict(verdict: Verdict) -> str:
+def verdict_line(verdict: Verdict) -> str:
+    """What came of a budget."""
     limit = f"{verdict.bound} {verdict.limit:g} {verdict.unit}"
     if verdict.ratio is None:
         return f"  not measured: {verdict.what} ({limit}): {verdict.why}"

@@ -67,7 +67,7 @@ def run_trial(system: System, workers: int, sheets: int, directory: Path) -> Tri
     directory.mkdir()
     jobs = [f"job-{number}" for number in range(workers)]
     with system.serve(directory) as connect:
-        timings = _run_workers(connect, jobs, sheets)
+        timings = run_workers(connect, jobs, sheets)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             missing = runner.run(_shortfalls(connect, jobs, sheets))
     return summary(system.name, workers, timings, missing)
@@ -95,8 +95,8 @@ def summary(system: str, workers: int, timings: list[Timings], missing: list[str
     )
 
 
-def _run_workers(connect: Connect, jobs: list[str], sheets: int) -> list[Timings]:
-    """The timings of the workers that came back."""
+def run_workers(connect: Connect, jobs: list[str], sheets: int) -> list[Timings]:
+    """Run the workload, a process for each job; gives the timings of those that came back."""
     barrier = processes.Barrier(len(jobs), timeout=CONNECT_SECONDS)
     started = []
     for job_id in jobs:
