@@ -20,7 +20,7 @@ import uvloop
 from msgspec import Struct
 
 from bench.trial import processes
-from bench.workload import run_job
+from bench.workload import run_jobs
 from jobkeep import AsyncClient
 
 SHEETS = 50
@@ -71,7 +71,7 @@ async def _work_until(socket: Path, job_id: str, stop: Event) -> tuple[int, list
     operations, errors = 0, []
     async with AsyncClient(socket) as client:
         while not stop.is_set():
-            timings = await run_job(client, job_id, SHEETS)
+            timings = await run_jobs(client, [job_id], SHEETS)
             operations += len(timings.latencies)
             errors += timings.errors
             await client.delete(job_id)

@@ -25,7 +25,7 @@ from bench.daemon import running_daemon
 from bench.fill import job_of, keep_jobs, record
 from bench.progress import say
 from bench.report import table, verdict_line
-from bench.trial import Trial, processes, run_workers, summary
+from bench.trial import WARM_UP, Trial, processes, run_workers, summary
 from jobkeep import AsyncClient
 
 WRITERS = 16
@@ -118,7 +118,7 @@ def _trial(
     socket: Path, name: str, read: Read | None, number: int, sheets: int
 ) -> tuple[Trial, list[Reading]]:
     """The writers, with a reader or without."""
-    jobs = [f"{name}-{number}-{writer}" for writer in range(WRITERS)]
+    jobs = [[f"{name}-{number}-{writer}"] for writer in range(WRITERS)]
     connect = partial(AsyncClient, socket)
     readings: list[Reading] = []
     if read is None:
@@ -127,7 +127,7 @@ def _trial(
         with _reader(socket, read) as counts:
             timings = run_workers(connect, jobs, sheets)
         readings.append(Reading(name, *counts[0]))
-    uvloop.run(_delete(socket, jobs))
+    uvloop.run(_delete(socket, [f"{one}{end}" for (one,) in jobs for end in ("", WARM_UP)]))
     return summary(name, WRITERS, timings, missing=[]), readings
 
 
