@@ -7,6 +7,7 @@ measuring.
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def _compare(options: argparse.Namespace, on: machine.Machine, directory: Path) 
         options.workers,
         options.sheets,
         options.rounds,
+        options.within,
         options.memory_seconds,
         directory,
     )
@@ -110,7 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, what, parts, options in (
-        ("quick", "the comparison in a few rounds: under 2 minutes", ["comparison"], _COMPARISON),
+        (
+            "quick",
+            "the comparison, three rounds or what fits: under 2 minutes",
+            ["comparison"],
+            _COMPARISON,
+        ),
         ("full", "every part, with the largest sizes: half an hour, and --minutes", PARTS, _ALL),
         ("normal", "--durability normal beside full: half a minute", ["normal"], _TRIALS),
         ("readers", "long reads beside short writes: a minute; --full: 10", ["readers"], _READERS),
@@ -127,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         for option in options:
             command.add_argument(option, **_OPTIONS[option])
         if name == "full":
-            command.set_defaults(full=True, rounds=7, sheets=100, memory_seconds=60.0)
+            command.set_defaults(**_FULL)
     return parser
 
 
@@ -145,7 +152,15 @@ _DEFAULTS: dict[str, Any] = {
     "natural": False,
     "full": False,
     "minutes": 60,
+    "within": 105.0,
     "memory_seconds": 8.0,
+}
+_FULL: dict[str, Any] = {
+    "rounds": 7,
+    "sheets": 100,
+    "full": True,
+    "within": math.inf,
+    "memory_seconds": 60.0,
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--rounds": {"type": _positive, "help": "how often everything is measured"},
@@ -153,10 +168,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--sheets": {"type": _positive, "help": "sheets of each worker's job"},
     "--natural": {"action": "store_true", "help": "leave the tuned systems out"},
     "--full": {"action": "store_true", "help": "up to the largest sizes"},
+    "--within": {"type": float, "help": "seconds after which no round is to end"},
     "--minutes": {"type": _positive, "help": "how long the load of endurance lasts"},
 }
 _TRIALS = ("--rounds", "--workers", "--sheets")
-_COMPARISON = (*_TRIALS, "--natural")
+_COMPARISON = (*_TRIALS, "--natural", "--within")
 _READERS = ("--rounds", "--sheets", "--full")
 _CURVES = ("--full",)
 _MINUTES = ("--minutes",)

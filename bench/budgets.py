@@ -44,18 +44,19 @@ class Comparison(Struct, frozen=True):
 
 
 class Budget(Struct, frozen=True):
-    """A ratio that is to stay on one side of a limit."""
+    """A ratio that is to stay on one side of a limit. `beside` is shown with it and not judged."""
 
     what: str
     bound: Literal["at least", "at most"]
     limit: float
     pair: Pair
     unit: str = "x"
+    beside: Comparison | None = None
 
 
 class Verdict(Struct, frozen=True):
     """A budget with what was measured; `ratio` and `met` are None when it was not, and `why` says
-    why not."""
+    why not. `beside` has what is not judged, by its name."""
 
     what: str
     bound: str
@@ -64,6 +65,7 @@ class Verdict(Struct, frozen=True):
     ratio: Spread | None
     met: bool | None
     why: str | None
+    beside: dict[str, Spread] = {}
 
 
 def throughput(system: str, other: str, workers: int) -> Pair:
@@ -122,6 +124,7 @@ BUDGETS = (
             "at least",
             limit,
             throughput("jobkeep", other, workers),
+            beside=Comparison(f"{other}-tuned", throughput("jobkeep", f"{other}-tuned", workers)),
         )
         for other, workers, limit in (
             ("postgres", 1, 1.3),
@@ -131,7 +134,13 @@ BUDGETS = (
             ("redis", 16, 2.0),
         )
     ),
-    Budget("p99, 16 workers: jobkeep / postgres", "at most", 0.5, p99("jobkeep", "postgres", 16)),
+    Budget(
+        "p99, 16 workers: jobkeep / postgres",
+        "at most",
+        0.5,
+        p99("jobkeep", "postgres", 16),
+        beside=Comparison("postgres-tuned", p99("jobkeep", "postgres-tuned", 16)),
+    ),
     Budget(
         "reading a small job / a bare echo",
         "at most",
@@ -220,7 +229,10 @@ def _judged(budget: Budget, rounds: Sequence[Round]) -> Verdict:
         is_least = budget.bound == "at least"
         met = ratio.median >= budget.limit if is_least else ratio.median <= budget.limit
         why = None
-    return Verdict(budget.what, budget.bound, budget.limit, budget.unit, ratio, met, why)
+    beside = {}
+    if budget.beside and (found := compare(budget.beside.pair, rounds)):
+        beside[budget.beside.what] = found
+    return Verdict(budget.what, budget.bound, budget.limit, budget.unit, ratio, met, why, beside)
 
 
 def _pairs(pair: Pair, rounds: Sequence[Round]) -> tuple[list[tuple[float, float]], str | None]:

@@ -6,6 +6,7 @@ What lives here: the order of a round, and what belongs to it. What may not: mea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,21 +32,32 @@ def measure(
     workers: Sequence[int],
     sheets: int,
     rounds: int,
+    within_seconds: float,
     memory_seconds: float,
     directory: Path,
 ) -> list[Round]:
-    """Everything in rounds, with what is compared side by side in each; memory in the first."""
+    """Everything in rounds, with what is compared side by side in each; memory in the first.
+
+    No round after the first begins that would not be over, if it took as long as the longest so
+    far, within these seconds.
+    """
+    began = time.monotonic()
     left_out = {one.name: why for one in systems if (why := one.lacks()) is not None}
     for name, why in left_out.items():
         say(f"{name} is left out: {why}")
     present = [system for system in systems if system.name not in left_out]
-    measured = []
+    measured: list[Round] = []
+    longest = 0.0
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
+        round_began = time.monotonic()
+        if number and round_began + longest > began + within_seconds:
+            break
+        say(f"round {number + 1} of {rounds} at most")
         place = directory / str(number)
         place.mkdir()
         seconds = _seconds(place)
         trials = run_trials(present, number, workers, sheets, place)
+        longest = max(longest, time.monotonic() - round_began)
         megabytes = {} if number else memory.measure(memory_seconds, place)
         measured.append(Round(trials, seconds, megabytes, left_out))
     return measured

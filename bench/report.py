@@ -15,7 +15,7 @@ from bench.figures import Spread, spread
 from bench.machine import Machine
 from bench.picture import Bars, bars
 from bench.systems import SYSTEMS
-from bench.trial import Trial
+from bench.trial import LEAST_JOBS, Trial
 
 MICROSECOND = 1e-6
 MILLISECOND = 1e-3
@@ -62,7 +62,7 @@ def text(result: Result) -> str:
     left_out = {name: why for one in result.rounds for name, why in one.left_out.items()}
     lines = [
         f"{len(result.rounds)} rounds; each worker takes a job of {result.sheets} sheets from its "
-        "beginning to its end",
+        f"beginning to its end, and when there are fewer than {LEAST_JOBS} workers several",
         "",
         *table(result.rounds),
         *(f"{name:<15} left out: {why}" for name, why in left_out.items()),
@@ -176,7 +176,8 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.ratio is None:
         return f"  not measured: {verdict.what} ({limit}): {verdict.why}"
     said = "met" if verdict.met else "NOT MET"
-    return f"  {said:<8} {verdict.what}: {_spread(verdict.ratio, verdict.unit)}, {limit}"
+    beside = "".join(f"; {one}: {ratio.median:.2f} x" for one, ratio in verdict.beside.items())
+    return f"  {said:<8} {verdict.what}: {_spread(verdict.ratio, verdict.unit)}, {limit}{beside}"
 
 
 def _spread(ratio: Spread, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import msgspec
 import pytest
 
 from bench import compare, memory, report
-from bench.budgets import BUDGETS, MEMORY, Budget, Round, judge, megabytes, seconds, throughput
+from bench.budgets import (
+    BUDGETS,
+    MEMORY,
+    Budget,
+    Round,
+    judge,
+    megabytes,
+    seconds,
+    throughput,
+)
 from bench.figures import Spread
 from bench.kept import Kept
 from bench.machine import describe
@@ -42,6 +52,22 @@ def test_met() -> None:
 def test_not_met() -> None:
     least, most = judge([AT_LEAST, AT_MOST], [measured(39.0, 0.21)])
     assert (least.met, most.met) == (False, False)
+
+
+def test_what_is_beside_a_budget_is_shown_and_not_judged() -> None:
+    budget = Budget(
+        "a against b",
+        "at least",
+        4,
+        throughput("a", "b", 8),
+        beside=Comparison("c", throughput("a", "c", 8)),
+    )
+    trials = [trial("a", 40.0), trial("b", 10.0), trial("c", 80.0)]
+    (verdict,) = judge([budget], [Round(trials)])
+    assert (verdict.met, verdict.beside) == (True, {"c": Spread(0.5, 0.5, 0.5)})
+    assert report.verdict_line(verdict).endswith("at least 4 x; c: 0.50 x")
+    (without,) = judge([budget], [Round(trials[:2])])
+    assert (without.met, without.beside) == (True, {})
 
 
 def test_a_budget_in_megabytes() -> None:
@@ -140,6 +166,6 @@ def test_every_figure_that_a_budget_divides_is_measured(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "KEPT_JOBS", 5)
-    (measured,) = compare.measure(NATURAL, [1, 8, 16], 1, 1, 0.1, data)
+    (measured,) = compare.measure(NATURAL, [1, 8, 16], 1, 1, math.inf, 0.1, data)
     assert [one.why for one in judge(BUDGETS, [measured]) if one.met is None] == []
     assert all(value > 0 for value in measured.seconds.values())
