@@ -24,6 +24,7 @@ from bench.progress import say
 from bench.systems import NATURAL, SYSTEMS
 
 RESULTS = SOURCES / "bench" / "results"
+INTERRUPTED = 130
 DOCS = SOURCES / "docs"
 
 
@@ -37,12 +38,16 @@ class Found(Struct, frozen=True):
 
 def main() -> None:
     """Run what the command line asks for. What it finds never changes its exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
     options = _parser().parse_args(sys.argv[1:] or ["quick"])
-    with data_directory() as directory:
-        say(f"data in {directory}, removed at the end")
-        for part in options.parts:
-            run(part, options, directory / part)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with data_directory() as directory:
+            say(f"data in {directory}, removed at the end")
+            for part in options.parts:
+                run(part, options, directory / part)
+    except KeyboardInterrupt:
+        say("interrupted: the servers are stopped, the data is removed")
+        sys.exit(INTERRUPTED)
 
 
 def run(part: str, options: argparse.Namespace, directory: Path) -> None:
@@ -177,12 +182,6 @@ _READERS = ("--rounds", "--sheets", "--full")
 _CURVES = ("--full",)
 _MINUTES = ("--minutes",)
 _ALL = (*_COMPARISON, *_MINUTES)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """A SIGTERM ends it as Ctrl-C does: servers are stopped and data is removed."""
-    del number, frame
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

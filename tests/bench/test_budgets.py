@@ -14,6 +14,7 @@ from bench.budgets import (
     BUDGETS,
     MEMORY,
     Budget,
+    Comparison,
     Round,
     judge,
     megabytes,

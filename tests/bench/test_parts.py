@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import curves, memory, normal, readers
 from bench.machine import describe
 from bench.memory import Sample
+from tests.support import wait_until
 
 
 def test_curves_have_every_size(data: Path) -> None:
@@ -87,6 +90,32 @@ def test_the_slope_is_that_of_the_samples_after_the_warm_up() -> None:
     steady = [Sample(float(second), 100_000 + 2 * second, 0) for second in range(20, 100)]
     assert memory.slope([*warming, *steady]) == pytest.approx(2 * 3600)
     assert memory.slope([Sample(0.0, 1, 1)]) == 0.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "bench", "endurance", "--minutes", "5"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        directory = Path(said.removeprefix("data in ").partition(",")[0])
+        wait_until(lambda: (directory / "endurance" / "memory" / "jobkeep.sock").exists())
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "interrupted: the servers are stopped, the data is removed" in said
+    assert not directory.exists()
+    wait_until(lambda: not [one for one in children if is_alive(one)])
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("command", ["quick", "full", "normal", "readers", "curves", "endurance"])
