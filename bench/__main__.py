@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def run(part: str, options: argparse.Namespace, directory: Path) -> None:
     say(f"--- {part}")
     described = machine.describe(directory)
     found = PARTS[part](options, described, directory)
+    shutil.rmtree(directory)
     print("\n".join(machine.text(described)), found.text, sep="\n")
     path = Kept(part, datetime.now(UTC), described, found.result).write(RESULTS)
     for picture, drawn in found.pictures.items():

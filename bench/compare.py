@@ -6,6 +6,7 @@ What lives here: the order of a round, and what belongs to it. What may not: mea
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def measure(
     far, within these seconds.
     """
     began = time.monotonic()
-    left_out = {one.name: why for one in systems if (why := one.lacks()) is not None}
+    left_out = {one.name: why for one in systems if (why := one.lacks(directory)) is not None}
     for name, why in left_out.items():
         say(f"{name} is left out: {why}")
     present = [system for system in systems if system.name not in left_out]
@@ -60,6 +61,7 @@ def measure(
         longest = max(longest, time.monotonic() - round_began)
         megabytes = {} if number else memory.measure(memory_seconds, place)
         measured.append(Round(trials, seconds, megabytes, left_out))
+        shutil.rmtree(place)  # or a long run would fill the disk
     return measured
 
 

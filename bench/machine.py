@@ -53,7 +53,7 @@ def describe(directory: Path) -> Machine:
         servers={
             name: server.version()
             for name, server in (("redis", redis_server), ("postgres", postgres_server))
-            if server.lacks() is None
+            if server.lacks(directory) is None
         },
     )
 

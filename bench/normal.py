@@ -5,6 +5,7 @@ What lives here: the comparison of the two. What may not: any other system.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def measure(rounds: int, workers: Sequence[int], sheets: int, directory: Path) -
         place = directory / str(number)
         place.mkdir()
         measured.append(Round(run_trials([SYSTEM, NORMAL], number, workers, sheets, place)))
+        shutil.rmtree(place)  # or a long run would fill the disk
     return measured
 
 

@@ -36,10 +36,16 @@ SEGMENTS = 5
 """How many files of log are allocated beforehand: 80 MB, the default of min_wal_size."""
 
 
-def lacks() -> str | None:
-    """Why there is none, None when there is."""
+def lacks(directory: Path) -> str | None:
+    """Why none can run on files in this directory, None when one can."""
     if _program("postgres") is None or _program("initdb") is None:
         return "PostgreSQL is not installed (Debian: postgresql)"
+    user = _user()
+    if user is not None and not is_open_to_all(directory):
+        return (
+            f"PostgreSQL has to run as {user}, who cannot enter {directory}; set TMPDIR to a "
+            "directory that everybody can enter"
+        )
     return None
 
 
@@ -54,15 +60,9 @@ def running_postgres(directory: Path) -> Iterator[Path]:
     user `jobkeep`.
 
     The first one in the folder that holds `directory` makes a cluster there (`cluster`), and all
-    later ones copy that. Raises PermissionError when another user must run it and cannot get
-    there.
+    later ones copy that.
     """
     user = _user()
-    if user is not None and not is_open_to_all(directory):
-        raise PermissionError(
-            f"PostgreSQL runs as {user}, who cannot enter {directory}; set TMPDIR to a directory "
-            "that everybody can enter"
-        )
     data = directory / "postgres"
     shutil.copytree(_cluster(directory.parent, user), data, copy_function=shutil.copy)
     _give(data, user)

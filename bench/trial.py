@@ -46,12 +46,12 @@ processes.set_forkserver_preload(["bench.systems"])
 class System(NamedTuple):
     """Something that keeps jobs. `serve` runs it on files of one directory, until its end.
 
-    `lacks` says what this machine lacks to run it, None for nothing.
+    `lacks` says what is missing to run it in a directory, None for nothing.
     """
 
     name: str
     serve: Callable[[Path], AbstractContextManager[Connect]]
-    lacks: Callable[[], str | None] = lambda: None
+    lacks: Callable[[Path], str | None] = lambda _: None
 
 
 class Trial(Struct, frozen=True):

@@ -21,23 +21,23 @@ def data() -> Iterator[Path]:
 
 
 @pytest.fixture
-def system(request: pytest.FixtureRequest) -> System:
+def system(request: pytest.FixtureRequest, data: Path) -> System:
     """The system of the parameter, where this machine can run it."""
     found: System = request.param
-    skip_if(found.lacks())
+    skip_if(found.lacks(data))
     return found
 
 
 @pytest.fixture
-def redis_is_here() -> None:
+def redis_is_here(data: Path) -> None:
     """Skips where there is no Redis."""
-    skip_if(redis_server.lacks())
+    skip_if(redis_server.lacks(data))
 
 
 @pytest.fixture
-def postgres_is_here() -> None:
+def postgres_is_here(data: Path) -> None:
     """Skips where there is no PostgreSQL."""
-    skip_if(postgres_server.lacks())
+    skip_if(postgres_server.lacks(data))
 
 
 def skip_if(reason: str | None) -> None:

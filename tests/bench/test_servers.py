@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from bench import postgres_server, redis_server
+from bench.places import data_directory
 from bench.postgres_server import OWNER, running_postgres
 from bench.redis_server import running_redis
 from bench.servers import running
@@ -126,8 +129,29 @@ def test_a_program_that_is_not_installed_is_named_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(postgres_server, "DEBIAN", tmp_path)
-    assert redis_server.lacks() == "redis-server is not installed (Debian: redis-server)"
-    assert postgres_server.lacks() == "PostgreSQL is not installed (Debian: postgresql)"
+    assert redis_server.lacks(tmp_path) == "redis-server is not installed (Debian: redis-server)"
+    assert postgres_server.lacks(tmp_path) == "PostgreSQL is not installed (Debian: postgresql)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for root another user runs PostgreSQL")
+@needs_postgres
+def test_postgres_says_where_its_user_cannot_go(data: Path) -> None:
+    closed = data / "closed"
+    closed.mkdir(mode=0o700)
+    reason = postgres_server.lacks(closed)
+    assert reason is not None
+    assert f"who cannot enter {closed}; set TMPDIR" in reason
+
+
+def test_data_lies_where_tmpdir_says_and_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with data_directory() as directory:
+        assert directory.parent == tmp_path
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o711
+        (directory / "file").touch()
+    assert list(tmp_path.iterdir()) == []
 
 
 def _on_postgres(socket: Path, statement: str) -> object:

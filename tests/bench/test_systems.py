@@ -16,8 +16,8 @@ from tests.bench.conftest import skip_if
 @pytest.fixture(scope="module", params=SYSTEMS, ids=lambda system: system.name)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """A system that runs, where this machine can run it."""
-    skip_if(request.param.lacks())
     with data_directory() as data:
+        skip_if(request.param.lacks(data))
         place = data / "store"
         place.mkdir()
         with request.param.serve(place) as connect:
