@@ -3,6 +3,10 @@
 What lives here: sixteen writers with nobody else, with one client that lists a thousand jobs again
 and again, and with one that pages through a long history, by turns on one daemon. What may not: the
 workload of the writers (that is `workload`).
+
+A reader also takes its part of the processor from the writers, whatever the daemon does. So there
+is a fourth turn, in which a process decodes a job again and again and asks the daemon for nothing:
+what that costs the writers is not the daemon's fault. It is shown beside the budgets.
 """
 
 from __future__ import annotations
@@ -17,24 +21,32 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import uvloop
 from msgspec import Struct
 
-from bench.budgets import Budget, Round, Verdict, judge, p99
+from bench.budgets import Budget, Comparison, Round, Verdict, judge, p99
 from bench.daemon import running_daemon
 from bench.fill import job_of, keep_jobs, record
 from bench.progress import say
 from bench.report import table, verdict_line
 from bench.trial import WARM_UP, Trial, processes, run_workers, summary
-from jobkeep import AsyncClient
+from jobkeep import AsyncClient, CheckpointState
 
 WRITERS = 16
 KEPT_JOBS, KEPT_SHEETS = 1_000, 100
 TIMEOUT = 120.0
 
 ALONE, LISTING, PAGING = "alone", "while listing", "while paging"
+COMPUTING = "while computing"
 BUDGETS = tuple(
-    Budget(f"p99 of {WRITERS} writers, {name} / alone", "at most", 2, p99(name, ALONE, WRITERS))
+    Budget(
+        f"p99 of {WRITERS} writers, {name} / alone",
+        "at most",
+        2,
+        p99(name, ALONE, WRITERS),
+        beside=Comparison(COMPUTING, p99(COMPUTING, ALONE, WRITERS)),
+    )
     for name in (LISTING, PAGING)
 )
 
@@ -69,7 +81,7 @@ def measure(rounds: int, sheets: int, records: int, directory: Path) -> Result:
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             trials = []
-            for name, read in ((ALONE, None), (LISTING, list_jobs), (PAGING, page_history)):
+            for name, read in READS.items():
                 trial, reading = _trial(socket, name, read, number, sheets)
                 trials.append(trial)
                 readings += reading
@@ -112,6 +124,24 @@ async def page_history(socket: Path) -> AsyncIterator[int]:
             page = await client.get_execution_history("long", limit=1_000, before_id=before_id)
             before_id = page[-1]["id"] if page else None
             yield len(page)
+
+
+async def compute(socket: Path) -> AsyncIterator[int]:
+    """Decode a job again and again, as one that lists does."""
+    del socket  # the daemon is not asked
+    job = msgspec.msgpack.encode(job_of("job", KEPT_SHEETS))
+    decode = msgspec.msgpack.Decoder(CheckpointState).decode
+    while True:
+        decode(job)
+        yield 1
+
+
+READS: dict[str, Read | None] = {
+    ALONE: None,
+    LISTING: list_jobs,
+    PAGING: page_history,
+    COMPUTING: compute,
+}
 
 
 def _trial(

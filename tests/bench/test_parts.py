@@ -51,8 +51,13 @@ def test_readers_read_beside_the_writers(data: Path, monkeypatch: pytest.MonkeyP
         ("alone", 0),
         ("while listing", 0),
         ("while paging", 0),
+        ("while computing", 0),
     ]
-    assert [one.name for one in found.readings] == ["while listing", "while paging"]
+    assert [one.name for one in found.readings] == [
+        "while listing",
+        "while paging",
+        "while computing",
+    ]
     assert all(one.rows > 0 for one in found.readings)
     assert "the reader got" in readers.text(found)
 
@@ -60,9 +65,9 @@ def test_readers_read_beside_the_writers(data: Path, monkeypatch: pytest.MonkeyP
 def test_the_budgets_of_readers_are_judged(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "KEPT_JOBS", 1)
     found = readers.measure(1, 1, 1, data)
-    assert [(one.bound, one.limit, one.why) for one in found.verdicts] == [
-        ("at most", 2, None),
-        ("at most", 2, None),
+    assert [(one.bound, one.limit, one.why, list(one.beside)) for one in found.verdicts] == [
+        ("at most", 2, None, ["while computing"]),
+        ("at most", 2, None, ["while computing"]),
     ]
 
 
