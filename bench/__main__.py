@@ -1,87 +1,148 @@
-"""`python -m bench`: measure in rounds, say what was found, keep it in bench/results/.
+"""`python -m bench`: measure, say what was found, keep it in bench/results/.
 
-What lives here: the options, where data lies meanwhile, and the order of a round. What may not:
-measuring itself.
+What lives here: the parts, their options, and what becomes of their results. What may not:
+measuring.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import math
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench import costs, report, yardsticks
-from bench.budgets import Round
-from bench.machine import describe
-from bench.systems import SYSTEMS
-from bench.trial import run_trial
+from msgspec import Struct
 
-BENCH = Path(__file__).parent
-RESULTS = BENCH / "results"
+from bench import compare, curves, machine, memory, normal, readers, report
+from bench.kept import Kept
+from bench.places import SOURCES, data_directory
+from bench.progress import say
+from bench.systems import NATURAL, SYSTEMS
 
-COSTS: tuple[Callable[[Path], dict[str, float]], ...] = (
-    costs.round_trips,
-    costs.daemon_saves,
-    costs.client_saves,
-    costs.starts,
-)
-YARDSTICKS: dict[str, Callable[[Path], float]] = {
-    "fdatasync of 4 KiB": yardsticks.fdatasync,
-    "commit of one small row, raw SQLite": yardsticks.raw_commit,
-}
+RESULTS = SOURCES / "bench" / "results"
+INTERRUPTED = 130
+DOCS = SOURCES / "docs"
+
+
+class Found(Struct, frozen=True):
+    """What a part found: the text for people, what is kept, and pictures by their file."""
+
+    text: str
+    result: Any
+    pictures: dict[Path, str] = {}
 
 
 def main() -> None:
-    """Run the benchmark. What it finds never changes its exit status."""
-    options = _options()
-    with TemporaryDirectory(prefix="bench-", dir=_data_directory()) as name:
-        directory = Path(name)
-        _say(f"data in {directory}, removed at the end")
-        machine = describe(directory)
-        rounds = []
-        for number in range(1, options.rounds + 1):
-            _say(f"round {number} of {options.rounds}")
-            place = directory / str(number)
-            place.mkdir()
-            rounds.append(measure(options.workers, options.sheets, place))
-    result = report.result_of(datetime.now(UTC), machine, options.workers, options.sheets, rounds)
-    print(report.text(result))
-    _say(f"kept in {report.write(result, RESULTS)}")
+    """Run what the command line asks for. What it finds never changes its exit status."""
+    options = _parser().parse_args(sys.argv[1:] or ["quick"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with data_directory() as directory:
+            say(f"data in {directory}, removed at the end")
+            for part in options.parts:
+                run(part, options, directory / part)
+    except KeyboardInterrupt:
+        say("interrupted: the servers are stopped, the data is removed")
+        sys.exit(INTERRUPTED)
 
 
-def measure(workers: list[int], sheets: int, directory: Path) -> Round:
-    """Everything once, with what is compared side by side."""
-    seconds = {name: function(directory) for name, function in YARDSTICKS.items()}
-    for cost in COSTS:
-        place = directory / cost.__name__
-        place.mkdir()
-        seconds |= cost(place)
-    trials = [
-        run_trial(system, count, sheets, directory / f"{system.name}-{count}")
-        for count in workers
-        for system in SYSTEMS
-    ]
-    return Round(trials, seconds)
+def run(part: str, options: argparse.Namespace, directory: Path) -> None:
+    """One part: measure, print, keep."""
+    directory.mkdir()
+    say(f"--- {part}")
+    described = machine.describe(directory)
+    found = PARTS[part](options, described, directory)
+    shutil.rmtree(directory)
+    print("\n".join(machine.text(described)), found.text, sep="\n")
+    path = Kept(part, datetime.now(UTC), described, found.result).write(RESULTS)
+    for picture, drawn in found.pictures.items():
+        picture.write_text(drawn, encoding="utf-8")
+    say("kept in " + ", ".join(str(one) for one in (path, *found.pictures)))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure jobkeep.")
-    parser.add_argument(
-        "--rounds", type=_positive, default=3, help="how often everything is measured (3)"
+def _compare(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    rounds = compare.measure(
+        NATURAL if options.natural else SYSTEMS,
+        options.workers,
+        options.sheets,
+        options.rounds,
+        options.within,
+        options.memory_seconds,
+        directory,
     )
-    parser.add_argument(
-        "--workers",
-        type=_positive,
-        nargs="+",
-        default=[1, 8, 16],
-        help="numbers of worker processes (1 8 16)",
+    result = report.result_of(options.workers, options.sheets, rounds)
+    picture = {DOCS / "performance.svg": report.picture(result, on)}
+    return Found(report.text(result), result, picture)
+
+
+def _normal(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    rounds = normal.measure(options.rounds, options.workers, options.sheets, directory)
+    return Found(normal.text(rounds, options.workers), rounds)
+
+
+def _readers(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    records = 1_000_000 if options.full else 50_000
+    found = readers.measure(options.rounds, options.sheets, records, directory)
+    return Found(readers.text(found), found)
+
+
+def _curves(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    found = curves.measure(curves.FULL if options.full else curves.QUICK, directory)
+    return Found(curves.text(found), found, {DOCS / "curves.svg": curves.picture(found, on)})
+
+
+def _endurance(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    found = memory.endure(options.minutes, directory)
+    return Found(memory.text(found), found)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, machine.Machine, Path], Found]] = {
+    "comparison": _compare,
+    "normal": _normal,
+    "readers": _readers,
+    "curves": _curves,
+    "endurance": _endurance,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure jobkeep. Without a command: quick."
     )
-    parser.add_argument("--sheets", type=_positive, default=50, help="sheets of each job (50)")
-    return parser.parse_args()
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, what, parts, options in (
+        (
+            "quick",
+            "the comparison, three rounds or what fits: under 2 minutes",
+            ["comparison"],
+            _COMPARISON,
+        ),
+        ("full", "every part, with the largest sizes: half an hour, and --minutes", PARTS, _ALL),
+        ("normal", "--durability normal beside full: half a minute", ["normal"], _TRIALS),
+        ("readers", "long reads beside short writes: a minute; --full: 10", ["readers"], _READERS),
+        ("curves", "cost as the data grows: a minute; --full: 10", ["curves"], _CURVES),
+        ("endurance", "memory under a long load: --minutes", ["endurance"], _MINUTES),
+    ):
+        command = commands.add_parser(
+            name,
+            help=what,
+            description=what,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.set_defaults(**(_DEFAULTS | {"parts": list(parts)}))
+        for option in options:
+            command.add_argument(option, **_OPTIONS[option])
+        if name == "full":
+            command.set_defaults(**_FULL)
+    return parser
 
 
 def _positive(text: str) -> int:
@@ -91,17 +152,38 @@ def _positive(text: str) -> int:
     return value
 
 
-def _data_directory() -> Path:
-    """Where syncing reaches a disk: $TMPDIR, else with the sources. /tmp may well be memory."""
-    if directory := os.environ.get("TMPDIR"):
-        return Path(directory)
-    build = BENCH.parent / "build"
-    build.mkdir(exist_ok=True)
-    return build
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+_DEFAULTS: dict[str, Any] = {
+    "rounds": 3,
+    "workers": [1, 8, 16],
+    "sheets": 50,
+    "natural": False,
+    "full": False,
+    "minutes": 60,
+    "within": 105.0,
+    "memory_seconds": 8.0,
+}
+_FULL: dict[str, Any] = {
+    "rounds": 7,
+    "sheets": 100,
+    "full": True,
+    "within": math.inf,
+    "memory_seconds": 60.0,
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--rounds": {"type": _positive, "help": "how often everything is measured"},
+    "--workers": {"type": _positive, "nargs": "+", "help": "numbers of worker processes"},
+    "--sheets": {"type": _positive, "help": "sheets of each worker's job"},
+    "--natural": {"action": "store_true", "help": "leave the tuned systems out"},
+    "--full": {"action": "store_true", "help": "up to the largest sizes"},
+    "--within": {"type": float, "help": "seconds after which no round is to end"},
+    "--minutes": {"type": _positive, "help": "how long the load of endurance lasts"},
+}
+_TRIALS = ("--rounds", "--workers", "--sheets")
+_COMPARISON = (*_TRIALS, "--natural", "--within")
+_READERS = ("--rounds", "--sheets", "--full")
+_CURVES = ("--full",)
+_MINUTES = ("--minutes",)
+_ALL = (*_COMPARISON, *_MINUTES)
 
 
 if __name__ == "__main__":

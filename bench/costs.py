@@ -9,34 +9,29 @@ Things that are compared take turns, so that what else the machine does slows bo
 from __future__ import annotations
 
 import asyncio
-import socket
 import statistics
 import sys
 import sysconfig
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from bench.daemon import running_daemon
 from bench.echo import EchoClient, running_echo
+from bench.fill import job_of
+from bench.turns import TIMES, WARM_UP, in_turns
+from bench.wire import Wire, save_of_first_sheet
 from bench.yardsticks import importing, whole_process
 from jobkeep import AsyncClient
-from jobkeep.core import Pipeline
-from jobkeep_protocol.changes import EncodedSheets, SeenJob, changed, encode_sheets, whole
-from jobkeep_protocol.messages import Request
-from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.changes import encode_sheets, whole
+from jobkeep_protocol.states import CheckpointState
 
 SMALL, LARGE = 10, 10_000
 """Sheets of a small job and of a large one."""
 
-TIMES = 200
-WARM_UP = 20
 LARGE_SAVES = 20
 STARTS = 5
-READ_BYTES = 256 * 1024
 
 
 def round_trips(directory: Path) -> dict[str, float]:
@@ -47,7 +42,7 @@ def round_trips(directory: Path) -> dict[str, float]:
         _, echo = await loop.create_unix_connection(EchoClient, str(echo_path))
         async with AsyncClient(socket_path) as client:
             await client.save(job(SMALL))
-            seconds = await _in_turns(
+            seconds = await in_turns(
                 {
                     "echo": lambda: echo.ask((1, ("load", f"job-{SMALL}"))),
                     "read of a small job": lambda: client.load(f"job-{SMALL}"),
@@ -71,7 +66,7 @@ def client_saves(directory: Path) -> dict[str, float]:
 
     async def measure(socket_path: Path) -> dict[str, float]:
         async with AsyncClient(socket_path) as client:
-            return await _in_turns(
+            return await in_turns(
                 {
                     "client saves 1 of 10 sheets": lambda: change_and_save(client, small),
                     "client saves 1 of 10,000 sheets": lambda: change_and_save(client, large),
@@ -86,7 +81,7 @@ def client_saves(directory: Path) -> dict[str, float]:
 def daemon_saves(directory: Path) -> dict[str, float]:
     """The same in the daemon: from a request that is ready to be sent, to its reply."""
     names = {"daemon saves 1 of 10 sheets": SMALL, "daemon saves 1 of 10,000 sheets": LARGE}
-    with running_daemon(directory) as socket_path, _Wire(socket_path) as wire:
+    with running_daemon(directory) as socket_path, Wire(socket_path) as wire:
         states = {name: job(sheets) for name, sheets in names.items()}
         sequences = {
             name: wire.ask(whole(state, encode_sheets(state), None))[0].sequence
@@ -96,7 +91,7 @@ def daemon_saves(directory: Path) -> dict[str, float]:
         for number in range(WARM_UP + TIMES):
             for name, state in states.items():
                 state.sheets[1].attempt_count = number
-                request = _save_of_first_sheet(state, sequences[name])
+                request = save_of_first_sheet(state, sequences[name])
                 saved, taken = wire.ask(request)
                 sequences[name] = saved.sequence
                 seconds[name].append(taken)
@@ -123,55 +118,4 @@ def starts(directory: Path) -> dict[str, float]:
 
 def job(sheets: int) -> CheckpointState:
     """A job with this many sheets, all there."""
-    return CheckpointState(
-        job_id=f"job-{sheets}",
-        total_sheets=sheets,
-        sheets={number: SheetState(sheet_num=number) for number in range(1, sheets + 1)},
-    )
-
-
-async def _in_turns(
-    operations: Mapping[str, Callable[[], Awaitable[object]]], times: int
-) -> dict[str, float]:
-    """The median time of each operation, run by turns after a warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in operations}
-    warm_up = min(WARM_UP, times)
-    for _ in range(warm_up + times):
-        for name, operation in operations.items():
-            began = time.perf_counter()
-            await operation()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(taken[warm_up:]) for name, taken in seconds.items()}
-
-
-def _save_of_first_sheet(state: CheckpointState, sequence: int) -> Request[Any]:
-    first = CheckpointState(
-        job_id=state.job_id, total_sheets=state.total_sheets, sheets={1: state.sheets[1]}
-    )
-    return changed(first, encode_sheets(first), SeenJob(sequence, EncodedSheets([], [])), None)
-
-
-class _Wire:
-    """A connection without a client: the time of an exchange is the daemon's and the socket's."""
-
-    def __init__(self, path: Path) -> None:
-        self._pipeline = Pipeline()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._socket.sendall(self._pipeline.connection_made())
-
-    def __enter__(self) -> _Wire:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def ask(self, request: Request[Any]) -> tuple[Any, float]:
-        """The reply to a request, and the seconds from sending it until it was there."""
-        ticket = self._pipeline.start(request)
-        began = time.perf_counter()
-        self._socket.sendall(ticket.frame)
-        while not ticket.is_done:
-            self._pipeline.receive_data(self._socket.recv(READ_BYTES))
-        taken = time.perf_counter() - began
-        return ticket.result(), taken
+    return job_of(f"job-{sheets}", sheets)

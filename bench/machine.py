@@ -1,6 +1,7 @@
 """What the figures of a run were taken on.
 
-What lives here: the description that goes with every result. What may not: measuring.
+What lives here: the description that goes with every result. What may not: measuring anything but
+the disk.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ from pathlib import Path
 
 from msgspec import Struct
 
-PACKAGES = ("jobkeep", "msgspec", "uvloop", "aiosqlite")
+from bench import postgres_server, redis_server
+from bench.yardsticks import fdatasync
+
+PACKAGES = ("jobkeep", "msgspec", "uvloop", "aiosqlite", "redis", "asyncpg")
 
 
 class Machine(Struct, frozen=True):
-    """A machine and what runs on it. `load` is the load average before the run."""
+    """A machine and what runs on it. `fdatasync_p50` is in seconds, `load` is the load average
+    before the run. A server that is not installed is not in `servers`."""
 
     cpu: str
     cores: int
     memory_bytes: int
     kernel: str
     file_system: str
+    fdatasync_p50: float
     load: float
     python: str
     sqlite: str
     packages: dict[str, str]
+    servers: dict[str, str]
 
 
 def describe(directory: Path) -> Machine:
@@ -38,11 +45,29 @@ def describe(directory: Path) -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
         file_system=_file_system(directory.resolve()),
+        fdatasync_p50=fdatasync(directory),
         load=os.getloadavg()[0],
         python=f"{platform.python_implementation()} {platform.python_version()}",
         sqlite=sqlite3.sqlite_version,
         packages={name: version(name) for name in PACKAGES},
+        servers={
+            name: server.version()
+            for name, server in (("redis", redis_server), ("postgres", postgres_server))
+            if server.lacks(directory) is None
+        },
     )
+
+
+def text(machine: Machine) -> list[str]:
+    """A machine for people, in a few lines."""
+    packages = ", ".join(f"{name} {one}" for name, one in machine.packages.items())
+    return [
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.1f} GiB, "
+        f"{machine.kernel}, {machine.file_system} (fdatasync {machine.fdatasync_p50 * 1e6:.0f} µs);"
+        f" load {machine.load:.2f} at the start",
+        f"{machine.python}, SQLite {machine.sqlite}, {packages}",
+        *machine.servers.values(),
+    ]
 
 
 def _cpu_model() -> str:

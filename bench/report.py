@@ -1,4 +1,4 @@
-"""A run as text for people and as JSON for later.
+"""A comparison as text and as a picture, for people.
 
 What lives here: the shape of a result and how it is shown. What may not: measuring and judging.
 """
@@ -6,27 +6,25 @@ What lives here: the shape of a result and how it is shown. What may not: measur
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import msgspec
 from msgspec import Struct
 
-from bench.budgets import BUDGETS, Comparison, Round, Verdict, comparisons, judge
-from bench.figures import Spread, ratios
+from bench.budgets import BUDGETS, Comparison, Round, Verdict, compare, comparisons, judge
+from bench.figures import Spread, spread
 from bench.machine import Machine
-from bench.trial import Trial
+from bench.picture import Bars, bars
+from bench.systems import SYSTEMS
+from bench.trial import LEAST_JOBS, Trial
 
 MICROSECOND = 1e-6
 MILLISECOND = 1e-3
 
 
 class Result(Struct, frozen=True):
-    """A whole run. `ratios` and `verdicts` follow from `rounds` and are kept for readers."""
+    """A whole comparison. `ratios` and `verdicts` follow from `rounds`, and are kept for
+    readers."""
 
-    measured_at: datetime
-    machine: Machine
     workers: list[int]
     sheets: int
     rounds: list[Round]
@@ -47,53 +45,69 @@ class Line(Struct, frozen=True):
     first_errors: list[str]
 
 
-def result_of(
-    measured_at: datetime, machine: Machine, workers: list[int], sheets: int, rounds: list[Round]
-) -> Result:
+def result_of(workers: list[int], sheets: int, rounds: list[Round]) -> Result:
     """What was measured, with what follows from it."""
-    compared = [(one, _ratio(one, rounds)) for one in comparisons(workers)]
+    systems = list(dict.fromkeys(trial.system for one in rounds for trial in one.trials))
     return Result(
-        measured_at,
-        machine,
         workers,
         sheets,
         rounds,
-        {one.what: ratio for one, ratio in compared if ratio is not None},
+        ratios_of(comparisons(workers, systems), rounds),
         judge(BUDGETS, rounds),
     )
 
 
-def write(result: Result, directory: Path) -> Path:
-    """Keep a result in a file named by its date and time; gives its path."""
-    directory.mkdir(exist_ok=True)
-    path = directory / f"{result.measured_at:%Y-%m-%dT%H%M%SZ}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    return path
-
-
 def text(result: Result) -> str:
     """A result for people."""
-    machine = result.machine
-    memory = machine.memory_bytes / 2**30
-    packages = ", ".join(f"{name} {one}" for name, one in machine.packages.items())
+    left_out = {name: why for one in result.rounds for name, why in one.left_out.items()}
     lines = [
-        f"{machine.cpu}, {machine.cores} cores, {memory:.1f} GiB, {machine.kernel}, "
-        f"{machine.file_system}; load {machine.load:.2f} at the start",
-        f"{machine.python}, SQLite {machine.sqlite}, {packages}",
         f"{len(result.rounds)} rounds; each worker takes a job of {result.sheets} sheets from its "
-        "beginning to its end",
+        f"beginning to its end, and when there are fewer than {LEAST_JOBS} workers several",
         "",
-        *_trials(combined(result.rounds)),
+        *table(result.rounds),
+        *(f"{name:<15} left out: {why}" for name, why in left_out.items()),
         "",
         *_seconds(result.rounds),
         "",
-        "Ratios, as the median of the rounds (lowest to highest):",
-        *(f"  {what:<62} {_spread(ratio)}" for what, ratio in result.ratios.items()),
+        *_megabytes(result.rounds),
+        "",
+        *ratio_lines(result.ratios),
         "",
         "Budgets:",
-        *map(_verdict, result.verdicts),
+        *map(verdict_line, result.verdicts),
     ]
     return "\n".join(lines)
+
+
+def picture(result: Result, machine: Machine) -> str:
+    """A result as SVG: how much each system does, and how long its slowest requests take."""
+    return bars(
+        "Operations that are on disk when they are acknowledged",
+        f"{machine.cpu}, {machine.cores} cores shared with the clients, {machine.file_system}; "
+        f"medians of {len(result.rounds)} rounds, thin lines from the lowest to the highest",
+        [
+            Bars("operations/s", _spreads(result, lambda one: one.operations_per_second)),
+            Bars(
+                "99th percentile, ms (logarithmic)",
+                _spreads(result, lambda one: one.p99 / MILLISECOND),
+                is_logarithmic=True,
+            ),
+        ],
+    )
+
+
+def _spreads(result: Result, figure: Callable[[Trial], float]) -> dict[str, dict[str, Spread]]:
+    """A figure by the number of workers and the system; in the same order for every number."""
+    trials = [trial for one in result.rounds for trial in one.trials if trial.operations]
+    systems = [system.name for system in SYSTEMS]
+    found: dict[str, dict[str, Spread]] = {}
+    for workers in result.workers:
+        head = f"{workers} worker{'s' if workers > 1 else ''}"
+        for system in systems:
+            mine = [one for one in trials if (one.workers, one.system) == (workers, system)]
+            if (values := spread(map(figure, mine))) is not None:
+                found.setdefault(head, {})[system] = values
+    return found
 
 
 def combined(rounds: Sequence[Round]) -> list[Line]:
@@ -116,18 +130,31 @@ def combined(rounds: Sequence[Round]) -> list[Line]:
     ]
 
 
-def _trials(lines: Sequence[Line]) -> Iterator[str]:
+def table(rounds: Sequence[Round]) -> Iterator[str]:
+    """The trials, a line for each system and number of workers."""
     yield (
-        f"{'system':<10} {'workers':>7} {'operations/s':>12} {'p50 ms':>9} {'p99 ms':>9} "
+        f"{'system':<15} {'workers':>7} {'operations/s':>12} {'p50 ms':>9} {'p99 ms':>9} "
         f"{'max ms':>9} {'errors':>6}"
     )
-    for one in lines:
+    for one in combined(rounds):
         p50, p99, longest = (value / MILLISECOND for value in (one.p50, one.p99, one.max))
         yield (
-            f"{one.system:<10} {one.workers:>7} {one.operations_per_second:>12.0f} {p50:>9.2f} "
+            f"{one.system:<15} {one.workers:>7} {one.operations_per_second:>12.0f} {p50:>9.2f} "
             f"{p99:>9.2f} {longest:>9.1f} {one.errors:>6}"
         )
-        yield from (f"           {error}" for error in one.first_errors)
+        yield from (f"                {error}" for error in one.first_errors)
+
+
+def ratio_lines(found: Mapping[str, Spread]) -> Iterator[str]:
+    """Ratios, a line each."""
+    yield "Ratios, as the median of the rounds (lowest to highest):"
+    yield from (f"  {what:<62} {_spread(ratio, 'x')}" for what, ratio in found.items())
+
+
+def ratios_of(compared: Sequence[Comparison], rounds: Sequence[Round]) -> dict[str, Spread]:
+    """Those of the comparisons that were measured."""
+    found = ((one.what, compare(one.pair, rounds)) for one in compared)
+    return {what: ratio for what, ratio in found if ratio is not None}
 
 
 def _seconds(rounds: Sequence[Round]) -> Iterator[str]:
@@ -137,18 +164,21 @@ def _seconds(rounds: Sequence[Round]) -> Iterator[str]:
         yield f"  {name:<40} {median / MICROSECOND:>10.0f} µs"
 
 
-def _ratio(comparison: Comparison, rounds: Sequence[Round]) -> Spread | None:
-    return ratios(map(comparison.pair, rounds))
+def _megabytes(rounds: Sequence[Round]) -> Iterator[str]:
+    yield "Memory:"
+    for one in rounds:
+        yield from (f"  {name:<40} {size:>10.1f} MB" for name, size in one.megabytes.items())
 
 
-def _verdict(verdict: Verdict) -> str:
+def verdict_line(verdict: Verdict) -> str:
+    """What came of a budget."""
+    limit = f"{verdict.bound} {verdict.limit:g} {verdict.unit}"
     if verdict.ratio is None:
-        return f"  not measured  {verdict.what} ({verdict.bound} {verdict.limit:g} x)"
+        return f"  not measured: {verdict.what} ({limit}): {verdict.why}"
     said = "met" if verdict.met else "NOT MET"
-    return (
-        f"  {said:<8} {verdict.what}: {_spread(verdict.ratio)}, {verdict.bound} {verdict.limit:g} x"
-    )
+    beside = "".join(f"; {one}: {ratio.median:.2f} x" for one, ratio in verdict.beside.items())
+    return f"  {said:<8} {verdict.what}: {_spread(verdict.ratio, verdict.unit)}, {limit}{beside}"
 
 
-def _spread(ratio: Spread) -> str:
-    return f"{ratio.median:.2f} x ({ratio.low:.2f} to {ratio.high:.2f})"
+def _spread(ratio: Spread, unit: str) -> str:
+    return f"{ratio.median:.2f} {unit} ({ratio.low:.2f} to {ratio.high:.2f})"

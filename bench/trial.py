@@ -4,7 +4,9 @@ What lives here: starting workers, letting them begin at the same moment, and co
 not: what they do (that is `workload`), and comparing trials (that is `figures`).
 
 Each trial has a fresh store. Workers are processes forked from a clean one that has done its
-imports, connect first, and wait for each other at a barrier.
+imports. Each connects and takes a small job of its own first, which is not measured, so that what
+happens once in a long life (preparing statements, say) is behind it; then they wait for each other
+at a barrier.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import multiprocessing
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from itertools import chain
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -22,22 +25,33 @@ import uvloop
 from msgspec import Struct
 
 from bench.figures import percentile
-from bench.workload import Connect, Timings, run_job, shortfall
+from bench.workload import Connect, Timings, run_jobs, shortfall
 
 CONNECT_SECONDS = 60.0
 """How long the workers wait for the last of them to be ready."""
 
 SHOWN_ERRORS = 3
 
+WARM_UP = "-warm-up"
+"""How the job that is not measured ends."""
+
+LEAST_JOBS = 4
+"""Fewer workers than this take several jobs each, one after the other: else there would be too few
+operations for a 99th percentile."""
+
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["bench.systems"])
 
 
 class System(NamedTuple):
-    """Something that keeps jobs. `serve` runs it on files of one directory, until its end."""
+    """Something that keeps jobs. `serve` runs it on files of one directory, until its end.
+
+    `lacks` says what is missing to run it in a directory, None for nothing.
+    """
 
     name: str
     serve: Callable[[Path], AbstractContextManager[Connect]]
+    lacks: Callable[[Path], str | None] = lambda _: None
 
 
 class Trial(Struct, frozen=True):
@@ -59,13 +73,14 @@ class Trial(Struct, frozen=True):
 
 
 def run_trial(system: System, workers: int, sheets: int, directory: Path) -> Trial:
-    """Run the workload in `workers` processes, each with its own job of `sheets` sheets."""
+    """Run the workload in `workers` processes, each with its own jobs of `sheets` sheets."""
     directory.mkdir()
-    jobs = [f"job-{number}" for number in range(workers)]
+    each = max(1, LEAST_JOBS // workers)
+    jobs = [[f"job-{worker}-{number}" for number in range(each)] for worker in range(workers)]
     with system.serve(directory) as connect:
-        timings = _run_workers(connect, jobs, sheets)
+        timings = run_workers(connect, jobs, sheets)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            missing = runner.run(_shortfalls(connect, jobs, sheets))
+            missing = runner.run(_shortfalls(connect, list(chain(*jobs)), sheets))
     return summary(system.name, workers, timings, missing)
 
 
@@ -73,7 +88,7 @@ def summary(system: str, workers: int, timings: list[Timings], missing: list[str
     """The figures of a trial. Operations that failed are no operations."""
     errors = [error for one in timings for error in one.errors] + missing
     if len(timings) < workers:
-        errors.append(f"{workers - len(timings)} workers did not come back")
+        errors.insert(0, f"{workers - len(timings)} workers did not come back")
     latencies = sorted(latency for one in timings for latency in one.latencies)
     seconds = 0.0
     if timings:
@@ -91,32 +106,42 @@ def summary(system: str, workers: int, timings: list[Timings], missing: list[str
     )
 
 
-def _run_workers(connect: Connect, jobs: list[str], sheets: int) -> list[Timings]:
-    """The timings of the workers that came back."""
+def run_workers(connect: Connect, jobs: list[list[str]], sheets: int) -> list[Timings]:
+    """Run the workload, a process for each list of jobs; gives the timings of those that came
+    back."""
     barrier = processes.Barrier(len(jobs), timeout=CONNECT_SECONDS)
     started = []
-    for job_id in jobs:
+    for mine in jobs:
         receiver, sender = processes.Pipe(duplex=False)
-        worker = processes.Process(target=_work, args=(connect, job_id, sheets, barrier, sender))
+        worker = processes.Process(target=_work, args=(connect, mine, sheets, barrier, sender))
         worker.start()
         sender.close()  # the worker has its own, so that its death is an end of file here
         started.append((worker, receiver))
     timings = []
-    for worker, receiver in started:
-        with suppress(EOFError):  # its traceback is on standard error, and it counts as missing
-            timings.append(receiver.recv())
-        worker.join()
-        receiver.close()
+    try:
+        for worker, receiver in started:
+            with suppress(EOFError):  # its traceback is on standard error; it counts as missing
+                timings.append(receiver.recv())
+            worker.join()
+            receiver.close()
+    finally:
+        for worker, _ in started:
+            worker.terminate()  # which is nothing for one that has ended
     return timings
 
 
-def _work(connect: Connect, job_id: str, sheets: int, barrier: Barrier, sender: Connection) -> None:
+def _work(
+    connect: Connect, jobs: list[str], sheets: int, barrier: Barrier, sender: Connection
+) -> None:
     """A worker process."""
 
     async def work() -> Timings:
         async with connect() as store:
+            warm_up = await run_jobs(store, [f"{jobs[0]}{WARM_UP}"], 1)
             barrier.wait()
-            return await run_job(store, job_id, sheets)
+            timings = await run_jobs(store, jobs, sheets)
+            timings.errors[:0] = warm_up.errors
+            return timings
 
     try:
         sender.send(uvloop.run(work()))

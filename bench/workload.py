@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import string
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -94,9 +94,17 @@ def output_of(sheet_num: int) -> str:
     return _TEXT[start : start + OUTPUT_CHARACTERS]
 
 
-async def run_job(store: Store, job_id: str, sheets: int) -> Timings:
-    """Take one job from its beginning to its end, measuring every operation."""
+async def run_jobs(store: Store, jobs: Sequence[str], sheets: int) -> Timings:
+    """Take jobs from their beginning to their end, one after the other, measuring every
+    operation."""
     timings = Timings(began=time.monotonic())
+    for job_id in jobs:
+        await _run_job(store, job_id, sheets, timings)
+    timings.ended = time.monotonic()
+    return timings
+
+
+async def _run_job(store: Store, job_id: str, sheets: int, timings: Timings) -> None:
     state = await timings.timed(lambda: store.load(job_id))
     if state is None:
         state = CheckpointState(job_id=job_id, job_name=job_id, total_sheets=sheets)
@@ -108,12 +116,10 @@ async def run_job(store: Store, job_id: str, sheets: int) -> Timings:
         await timings.timed(lambda: _record(store, job, number))  # noqa: B023 # awaited at once
         job.mark_sheet_completed(number, execution_duration_seconds=0.5)
         await timings.timed(lambda: store.save(job))
-    timings.ended = time.monotonic()
-    return timings
 
 
 async def shortfall(store: Store, job_id: str, sheets: int) -> str | None:
-    """What `run_job` should have left behind and did not; None when everything is there."""
+    """What `run_jobs` should have left behind and did not; None when everything is there."""
     state = await store.load(job_id)
     if state is None:
         return f"job {job_id} is not there"

@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.daemon import running_daemon
+from bench.daemon import Durability, running_daemon
 from bench.trial import System
 from bench.workload import Connect
 from jobkeep import AsyncClient
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[Connect]:
+def serve(directory: Path, durability: Durability = "full") -> Iterator[Connect]:
     """A daemon on a new database."""
-    with running_daemon(directory) as socket:
+    with running_daemon(directory, durability) as socket:
         yield partial(AsyncClient, socket)
 
 
 SYSTEM = System("jobkeep", serve)
+
+NORMAL = System("jobkeep-normal", partial(serve, durability="normal"))
+"""Without waiting for the disk; not among what is compared with other systems."""

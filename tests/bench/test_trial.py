@@ -9,61 +9,70 @@ from typing import Any
 
 import pytest
 
-from bench.systems import SYSTEMS
-from bench.trial import System, run_trial, summary
+from bench.systems import SYSTEMS, jobkeep, plain
+from bench.trial import LEAST_JOBS, System, run_trial, summary
 from bench.workload import ATTEMPTS, OUTPUT_CHARACTERS, Timings
 from tests.bench import stores
 
 WORKERS, SHEETS = 2, 3
+JOBS = LEAST_JOBS
+"""Two workers take two each."""
 OPERATIONS = 1 + 3 * SHEETS
 """A load at the job's start, and three operations a sheet."""
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
-def test_it_leaves_every_sheet_and_record(system: System, tmp_path: Path) -> None:
-    trial = run_trial(system, WORKERS, SHEETS, tmp_path / "trial")
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name, indirect=True)
+def test_it_leaves_every_sheet_and_record(system: System, data: Path) -> None:
+    trial = run_trial(system, WORKERS, SHEETS, data / "trial")
     assert (trial.errors, trial.first_errors) == (0, [])
-    assert trial.operations == WORKERS * OPERATIONS
-    database = tmp_path / "trial" / "state.db"
+    assert trial.operations == JOBS * OPERATIONS
+
+
+@pytest.mark.parametrize("system", [jobkeep.SYSTEM, plain.SYSTEM], ids=lambda system: system.name)
+def test_it_leaves_rows_in_the_file(system: System, data: Path) -> None:
+    run_trial(system, WORKERS, SHEETS, data / "trial")
+    database = data / "trial" / "state.db"
     assert _rows(database, "SELECT id, last_completed_sheet FROM jobs ORDER BY id") == [
-        ("job-0", SHEETS),
-        ("job-1", SHEETS),
+        ("job-0-0", SHEETS),
+        ("job-0-0-warm-up", 1),
+        ("job-0-1", SHEETS),
+        ("job-1-0", SHEETS),
+        ("job-1-0-warm-up", 1),
+        ("job-1-1", SHEETS),
     ]
-    sheets = WORKERS * SHEETS
+    sheets = JOBS * SHEETS + WORKERS
     assert _rows(database, "SELECT status, count(*) FROM sheets GROUP BY 1") == [
         ("completed", sheets)
     ]
     assert _rows(database, "SELECT length(output), count(*) FROM execution_history GROUP BY 1") == [
         (OUTPUT_CHARACTERS, sheets)
     ]
-
-
-def test_every_system_is_durable(tmp_path: Path) -> None:
-    for system in SYSTEMS:
-        directory = tmp_path / system.name
-        directory.mkdir()
-        with system.serve(directory):
-            assert _rows(directory / "state.db", "PRAGMA journal_mode") == [("wal",)]
+    assert _rows(database, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_an_operation_that_fails_is_tried_again_and_counted(tmp_path: Path) -> None:
     trial = run_trial(stores.system(stores.FailsOnce), WORKERS, SHEETS, tmp_path / "trial")
     assert trial.errors == WORKERS
     assert trial.first_errors == ["BrokenError: once"]
-    assert trial.operations == WORKERS * OPERATIONS
+    assert trial.operations == JOBS * OPERATIONS
 
 
 def test_operations_that_never_succeed_are_errors_and_no_operations(tmp_path: Path) -> None:
-    trial = run_trial(stores.system(stores.RefusesSaves), 1, SHEETS, tmp_path / "trial")
-    assert trial.operations == 1 + SHEETS  # the load and the records
-    assert trial.errors == 2 * SHEETS * ATTEMPTS + 1
-    assert trial.first_errors == ["BrokenError: no save of job-0", "job job-0 is not there"]
+    trial = run_trial(stores.system(stores.RefusesSaves), LEAST_JOBS, SHEETS, tmp_path / "trial")
+    assert trial.operations == JOBS * (1 + SHEETS)  # the load and the records
+    refused = 2 * (SHEETS + 1) * ATTEMPTS  # one sheet of the warm-up
+    assert trial.errors == JOBS * (refused + 1)
+    assert "BrokenError: no save of job-0-0" in trial.first_errors
 
 
 def test_what_was_acknowledged_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     trial = run_trial(stores.system(stores.ForgetsSaves), WORKERS, SHEETS, tmp_path / "trial")
-    assert trial.errors == WORKERS
-    assert trial.first_errors == ["job job-0 is not there", "job job-1 is not there"]
+    assert trial.errors == JOBS
+    assert trial.first_errors == [
+        "job job-0-0 is not there",
+        "job job-0-1 is not there",
+        "job job-1-0 is not there",
+    ]
 
 
 def test_a_worker_that_does_not_come_back_is_an_error(tmp_path: Path) -> None:
