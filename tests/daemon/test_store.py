@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from jobkeep_protocol.errors import (
 )
 from jobkeep_protocol.messages import (
     SLOTS,
+    ClaimNextSheet,
     Delete,
     GetExecutionHistoryCount,
     GetNextSheet,
@@ -36,14 +39,19 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 from jobkeepd.store import applied as applied_module
+from jobkeepd.store import committer as committer_module
 from jobkeepd.store import reads as reads_module
 from jobkeepd.store import writer as writer_module
 from jobkeepd.store.applied import AppliedRequests, RequestKey
+from jobkeepd.store.committer import Committer, LockedOutError, Write
+from jobkeepd.store.connection import create_private, open_for_writing
 from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
+from jobkeepd.store.migrations import migrate
 from jobkeepd.store.readers import ROWS_AT_ONCE
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
 from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
+from jobkeepd.store.writer import FEW_WRITES
 from jobkeepd.store.writes import WRITES, Handler
 
 NO_KEY = RequestKey(b"", 1)
@@ -109,22 +117,48 @@ async def opened(open_store: Callable[[], OpenStore]) -> OpenStore:
     return opened
 
 
+@pytest.fixture
+def another_program(opened: OpenStore, database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of somebody who should not write; it does not wait for any lock."""
+    assert opened.store.writes
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        yield connection
+
+
 # -- group commit -------------------------------------------------------------------------------
 
 
-async def test_writes_that_arrive_during_a_commit_share_the_next(opened: OpenStore) -> None:
+async def test_writes_that_arrive_together_share_a_commit(opened: OpenStore) -> None:
     commits, writes = opened.store.commits, opened.store.writes
 
     await asyncio.gather(*(opened.submit(RECORD) for _ in range(100)))
 
     assert opened.store.writes - writes == 100
-    assert opened.store.commits - commits == 2  # the first alone, then all that came meanwhile
+    assert opened.store.commits - commits == 1
     assert await opened.count() == 100
+
+
+async def test_writes_that_arrive_during_a_commit_share_the_next(
+    opened: OpenStore, another_program: sqlite3.Connection
+) -> None:
+    commits = opened.store.commits
+    another_program.execute("BEGIN IMMEDIATE")
+    first = opened.submit(RECORD)
+    await asyncio.sleep(0)  # it is begun, and waits for the lock
+
+    others = [opened.submit(RECORD) for _ in range(100)]
+    another_program.rollback()
+    await asyncio.gather(first, *others)
+
+    assert opened.store.commits - commits == 2
+    assert await opened.count() == 101
 
 
 async def test_replies_come_after_the_commit_that_holds_them(opened: OpenStore) -> None:
     events: list[str] = []
-    opened.store._writer._connection.set_trace_callback(lambda sql: events.append(sql.split()[0]))
+    opened.store._writer._committer._connection.set_trace_callback(
+        lambda sql: events.append(sql.split()[0])
+    )
 
     answers = [opened.submit(RECORD) for _ in range(3)]
     for answer in answers:
@@ -197,7 +231,7 @@ def let_deletes(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this be done for every Delete."""
     handlers: dict[type[Any], Handler] = dict(WRITES)
     handlers[Delete] = handler
-    monkeypatch.setattr(writer_module, "WRITES", handlers)
+    monkeypatch.setattr(committer_module, "WRITES", handlers)
 
 
 @pytest.mark.parametrize(
@@ -241,22 +275,169 @@ async def test_write_that_changed_nothing_costs_its_neighbours_nothing(opened: O
     await asyncio.gather(first, refused, last)
 
     assert isinstance(refused.result(), JobNotFound)
-    assert opened.store.commits - commits == 2
+    assert opened.store.commits - commits == 1
     assert await opened.count() == 2
+
+
+# -- on the loop or beside it -------------------------------------------------------------------
+
+SMALL: dict[str, Request[Any]] = {
+    "record": RECORD,
+    "change": Save(CheckpointState(job_id="job", total_sheets=3), [], base=0),
+    "mark": MarkSheetStatus("job", 1, SheetStatus.READY),
+    "claim": ClaimNextSheet("job"),
+}
+LARGE: dict[str, Request[Any]] = {
+    "long output": RecordExecution("job", 1, 1, output="x" * 300_000),
+    "long prompt": RecordExecution("job", 1, 1, prompt="x" * 300_000),
+    "whole state": save(),
+    "many sheets": Save(
+        CheckpointState(job_id="job", total_sheets=99),
+        [SheetState(sheet_num=number) for number in range(1, 99)],
+        base=0,
+    ),
+    "many sheets removed": Save(
+        CheckpointState(job_id="job", total_sheets=99), [], base=0, removed=list(range(1, 99))
+    ),
+    "delete": DELETE,
+}
+
+
+def note_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads that writes are applied on, from now on."""
+    threads: list[int] = []
+
+    def noting(handler: Handler) -> Handler:
+        def note_and_apply(tx: Transaction, request: Any) -> Any:
+            threads.append(threading.get_ident())
+            return handler(tx, request)
+
+        return note_and_apply
+
+    handlers = {kind: noting(handler) for kind, handler in WRITES.items()}
+    monkeypatch.setattr(committer_module, "WRITES", handlers)
+    return threads
+
+
+@pytest.mark.parametrize("request_", SMALL.values(), ids=SMALL)
+async def test_small_write_is_applied_on_the_loop(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch, request_: Request[Any]
+) -> None:
+    monkeypatch.setattr(writer_module, "QUICK_SECONDS", math.inf)
+    threads = note_threads(monkeypatch)
+
+    await opened.write(request_)
+
+    assert threads == [threading.get_ident()]
+
+
+@pytest.mark.parametrize("request_", LARGE.values(), ids=LARGE)
+async def test_large_write_holds_up_nobody_on_the_loop(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch, request_: Request[Any]
+) -> None:
+    monkeypatch.setattr(writer_module, "QUICK_SECONDS", math.inf)
+    threads = note_threads(monkeypatch)
+
+    await opened.write(request_)
+
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
+
+
+async def test_many_writes_hold_up_nobody_on_the_loop(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "QUICK_SECONDS", math.inf)
+    threads = note_threads(monkeypatch)
+
+    await asyncio.gather(*(opened.submit(RECORD) for _ in range(FEW_WRITES + 1)))
+
+    assert len(threads) == FEW_WRITES + 1
+    assert threading.get_ident() not in threads
+
+
+async def test_slow_disk_holds_up_nobody_on_the_loop(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "QUICK_SECONDS", 0.0)  # slower than this is any disk
+    threads = note_threads(monkeypatch)
+
+    await opened.write(RECORD)
+
+    assert threads != [threading.get_ident()]
+
+
+async def test_lock_of_another_program_holds_up_no_read(
+    opened: OpenStore, another_program: sqlite3.Connection
+) -> None:
+    another_program.execute("BEGIN IMMEDIATE")
+    waiting = opened.submit(RECORD)
+
+    assert await opened.count() == 0
+    assert not waiting.done()
+
+    another_program.rollback()
+    assert isinstance(await waiting, bytes)
+    assert await opened.count() == 1
+
+
+async def test_lock_that_is_not_given_back_is_an_error_of_every_write_that_waited(
+    opened: OpenStore, another_program: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer_module, "LOCK_PATIENCE_SECONDS", 0.01)
+    another_program.execute("BEGIN IMMEDIATE")
+
+    outcomes = await asyncio.gather(*(opened.submit(RECORD) for _ in range(3)))
+
+    assert [one.data for one in outcomes] == [{"reason": "locked"}] * 3
+    another_program.rollback()
+    assert await opened.write(RECORD) == 1
+
+
+def test_write_that_was_committed_before_the_lock_was_lost_is_not_applied_again(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_deletes(_refuse_after_a_change, monkeypatch)
+    create_private(database)
+    connection = open_for_writing(database, "full")
+    migrate(connection)
+    committer = Committer(database, connection)
+    committer.commit([Write(save(), print)])
+    batch = [Write(RECORD, print), Write(DELETE, print), Write(RECORD, print)]
+    in_one_transaction = committer._transaction
+
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as another:
+
+        def transaction(writes: list[Write]) -> None:
+            in_one_transaction(writes)
+            another.execute("BEGIN IMMEDIATE")
+
+        monkeypatch.setattr(committer, "_transaction", transaction)
+        with pytest.raises(LockedOutError):
+            committer.commit(batch)
+        monkeypatch.setattr(committer, "_transaction", in_one_transaction)
+        another.rollback()
+    assert [write.outcome for write in batch] == [1, None, None]
+
+    assert committer.commit_patiently(batch) is None
+
+    assert [batch[0].outcome, batch[2].outcome] == [1, 2]
+    assert isinstance(batch[1].outcome, InvalidRequest)
+    committer.close()
 
 
 async def test_queue_that_is_full_is_said_to_be_so(
     opened: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "MAX_QUEUED", 3)
-    taken = [opened.submit(RECORD) for _ in range(4)]  # one under way, three in the queue
+    taken = [opened.submit(RECORD) for _ in range(3)]
 
     with pytest.raises(LimitExceeded, match="3 writes are waiting for the disk") as refused:
         opened.submit(RECORD)
 
     assert refused.value.data == {"limit": "queued_writes", "maximum": 3}
     await asyncio.gather(*taken)
-    assert await opened.write(RECORD) == 5
+    assert await opened.write(RECORD) == 4
 
 
 async def test_close_finishes_what_was_submitted(open_store: Callable[[], OpenStore]) -> None:
@@ -461,7 +642,7 @@ async def test_connection_has_the_settings_it_needs(
     database: Path, durability: Any, level: int
 ) -> None:
     store = Store(database, durability, lambda _: None)
-    pragma = store._writer._connection.execute
+    pragma = store._writer._committer._connection.execute
     found = {
         name: pragma(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")

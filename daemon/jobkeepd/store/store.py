@@ -20,6 +20,7 @@ from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES, StateCache
+from jobkeepd.store.committer import Write
 from jobkeepd.store.connection import (
     Durability,
     create_private,
@@ -31,7 +32,7 @@ from jobkeepd.store.lock import DatabaseLock
 from jobkeepd.store.migrations import check, migrate
 from jobkeepd.store.readers import Readers
 from jobkeepd.store.schema import SCHEMA_VERSION
-from jobkeepd.store.writer import Write, Writer
+from jobkeepd.store.writer import Writer
 from jobkeepd.store.writes import Released, ReleaseProcess, job_changed_by
 
 

@@ -79,6 +79,20 @@ def job_changed_by(request: Any) -> str | None:
     return job_id
 
 
+FEW_SHEETS = 32
+FEW_CHARACTERS = 256 * 1024
+
+
+def is_small(request: Any) -> bool:
+    """Whether applying a request takes a fraction of a millisecond, whatever is kept."""
+    if isinstance(request, Save):
+        changed = len(request.sheets) + len(request.removed)
+        return request.base is not None and changed <= FEW_SHEETS
+    if isinstance(request, RecordExecution):
+        return len(request.prompt or "") + len(request.output or "") <= FEW_CHARACTERS
+    return not isinstance(request, Delete | ReleaseProcess)
+
+
 @writes(Save)
 def save(tx: Transaction, request: Save) -> Saved | None:
     """Make the kept job equal to the state sent."""

@@ -1,0 +1,336 @@
+"""Applying writes: one transaction for a batch, and what a failure means.
+
+What lives here: the transaction around a batch, alone or one by one when something must be undone;
+telling a refusal, a full disk and a failed one apart; checkpoints. What may not: when and on which
+thread this happens, and the event loop (that is `writer`).
+
+A result is right only after the commit that holds it. A request that fails does so alone: when
+something must be undone, the transaction is rolled back and its requests are applied again, each
+in a transaction of its own.
+
+What a failure means:
+
+- A request is refused before it changed anything: nothing to undo.
+- The disk is full (SQLITE_FULL): SQLite rolls back cleanly; the request fails, and later ones work
+  again when there is room.
+- The disk fails (SQLITE_IOERR and its like): what was being written may or may not be there after a
+  restart, so nothing more is acknowledged and the writer is broken for good.
+
+Checkpoints are made here too: when the log is long, in quiet moments, and at the end. They are
+PASSIVE, so they never wait for a reader
+(https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobkeep_protocol.errors import JobkeepError, StorageError
+from jobkeep_protocol.messages import encode_reply
+from jobkeepd.files import FileIdentity
+from jobkeepd.processes import ProcessId
+from jobkeepd.store.applied import AppliedRequests, RequestKey
+from jobkeepd.store.connection import wal_path
+from jobkeepd.store.transaction import Transaction
+from jobkeepd.store.writes import WRITES
+
+log = logging.getLogger(__name__)
+
+LOCK_PATIENCE_SECONDS = 5.0
+"""How long to wait for the lock of another program that writes to the database."""
+
+CHECKPOINT_PAGES = 1_000
+"""About how long the log gets before it is checkpointed after a commit: SQLite's own default."""
+
+MIN_WRITES = 16
+"""Writes between two checkpoints at the least, however large they are."""
+
+EXPIRE_SECONDS = 3_600.0
+
+_LOCKED_OUT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Another program holds the lock for writing."""
+
+_CLEAN_FAILURES = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_CONSTRAINT,
+    *_LOCKED_OUT,
+}
+"""Primary result codes after which SQLite has rolled back, or can (https://www.sqlite.org/rescode.html)."""
+
+
+class Write:
+    """One request on its way through the writer.
+
+    `outcome` is the body of the reply, or the error to answer with. For the daemon's own writes,
+    which have no key, it is the reply itself.
+    """
+
+    __slots__ = ("done", "key", "outcome", "process", "request")
+
+    def __init__(
+        self,
+        request: Any,
+        done: Callable[[Any], None],
+        key: RequestKey | None = None,
+        process: ProcessId | None = None,
+    ) -> None:
+        self.request = request
+        self.done = done
+        self.key = key
+        self.process = process
+        self.outcome: Any = None
+
+
+class LockedOutError(Exception):
+    """Another program holds the lock for writing; nothing was written."""
+
+
+class _MustUndoError(Exception):
+    """A request failed after it had changed something."""
+
+
+class Committer:
+    """Applies batches of writes to one connection. Used by one thread at a time, any thread.
+
+    `writes` and `commits` count what was committed. `commit_seconds` is what a commit takes now: a
+    moving average. `saw_foreign_write` is for its user to take note of and to set back.
+    """
+
+    def __init__(self, database: Path, connection: sqlite3.Connection) -> None:
+        self.commits = 0
+        self.writes = 0
+        self.commit_seconds = 0.0
+        self.saw_foreign_write = False
+        self._database = database
+        self._wal = wal_path(database)
+        self._connection = connection
+        self._patience = -1.0
+        self._is_broken = False
+        self._data_version = _data_version(connection)
+        self._tx = Transaction(connection)
+        self._applied = AppliedRequests(connection)
+        self._expire_at = time.monotonic()
+        self._checkpointed = 0
+        self._checkpoint_after = CHECKPOINT_PAGES // 10
+        self._identity = FileIdentity.of(database)
+        self._wal_identity = FileIdentity.of(self._wal)
+
+    def commit(self, batch: list[Write]) -> StorageError | None:
+        """Apply a batch and set the outcome of each write, waiting for no other program.
+
+        Gives the error after which nothing may be written any more. Raises LockedOutError.
+        """
+        return self._commit(batch, 0.0)
+
+    def commit_patiently(self, batch: list[Write]) -> StorageError | None:
+        """The same for what has no outcome yet, waiting for the lock of another program."""
+        try:
+            return self._commit(_undecided(batch), LOCK_PATIENCE_SECONDS)
+        except LockedOutError as error:
+            for write in _undecided(batch):
+                write.outcome = _refusal(write, error)
+            return None
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the log has grown long."""
+        return not self._is_broken and self.writes - self._checkpointed >= self._checkpoint_after
+
+    def keep_house(self) -> None:
+        """What is done between two transactions. Its failure is no write's failure."""
+        if self._is_broken:
+            return
+        try:
+            self._look_for_foreign_writes()
+            if self.writes > self._checkpointed:
+                self._checkpoint()
+            if time.monotonic() >= self._expire_at:
+                self._expire_at = time.monotonic() + EXPIRE_SECONDS
+                self._applied.expire()
+        except sqlite3.Error as error:
+            log.warning("house-keeping of %s failed, and is tried again: %s", self._database, error)
+
+    def close(self) -> None:
+        """Checkpoint, and close the connection."""
+        self.keep_house()
+        self._connection.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _commit(self, batch: list[Write], patience: float) -> StorageError | None:
+        try:
+            if patience != self._patience:
+                self._connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+                self._patience = patience
+            self._apply_together(batch)
+        except LockedOutError:
+            raise
+        except Exception as error:  # noqa: BLE001 # whatever it was, nobody knows what is written
+            self._is_broken = True
+            broken = _outcome_unknown(self._database, error)
+            log.critical("%s", broken)
+            for write in batch:
+                write.outcome = broken
+            return broken
+        return None
+
+    def _apply_together(self, batch: list[Write]) -> None:
+        """One transaction for the batch, or one for each of its writes when one must be undone."""
+        try:
+            self._transaction(batch)
+        except Exception as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.Error) and not _is_clean(error):
+                raise
+            for write in batch:
+                write.outcome = None
+            if _is_locked_out(error):
+                raise LockedOutError from error
+            if len(batch) > 1:
+                for write in batch:
+                    self._apply_together([write])
+            else:
+                batch[0].outcome = _refusal(batch[0], error)
+
+    def _transaction(self, batch: list[Write]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._look_for_foreign_writes()
+        for write in batch:
+            self._apply(write)
+        self._applied.store()
+        self._check_files()
+        began = time.perf_counter()
+        self._connection.execute("COMMIT")
+        self.commit_seconds += (time.perf_counter() - began - self.commit_seconds) / 16
+        self._applied.committed()
+        self.commits += 1
+        self.writes += len(batch)
+
+    def _apply(self, write: Write) -> None:
+        key = write.key
+        before = self._connection.total_changes
+        self._tx.process = write.process
+        try:
+            if key is not None and (earlier := self._applied.reply_to(key)) is not None:
+                write.outcome = earlier
+                return
+            reply = WRITES[type(write.request)](self._tx, write.request)
+        except JobkeepError as error:
+            if self._connection.total_changes != before:
+                raise _MustUndoError from error
+            write.outcome = error
+            return
+        write.outcome = reply
+        if key is not None:
+            write.outcome = encode_reply(key.request_id, reply)
+            self._applied.add(key, write.outcome)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._applied.rolled_back()
+
+    def _look_for_foreign_writes(self) -> None:
+        """Rely on nothing that was learned from rows which another program may have changed."""
+        version = _data_version(self._connection)
+        if version == self._data_version:
+            return
+        self._data_version = version
+        log.warning(
+            "another program has written to %s; what was kept in memory is dropped. Only the "
+            "daemon may write to it: stop that program",
+            self._database,
+        )
+        self._tx.forget()
+        self._applied.forget()
+        self.saw_foreign_write = True
+
+    def _check_files(self) -> None:
+        """SQLite would go on committing into a file that has been unlinked or replaced."""
+        wal = FileIdentity.of(self._wal)
+        if self._wal_identity is None:
+            self._wal_identity = wal
+        if FileIdentity.of(self._database) != self._identity or wal != self._wal_identity:
+            raise sqlite3.OperationalError(
+                f"{self._database} or its -wal has been removed or replaced"
+            )
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database; learn from its length when to do so again.
+
+        The length of the file does not tell: SQLite writes the log from its beginning again after
+        a checkpoint, and leaves the file as long as it was.
+        """
+        writes = self.writes - self._checkpointed
+        self._checkpointed = self.writes
+        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > 0:
+            self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
+
+
+def _undecided(batch: list[Write]) -> list[Write]:
+    return [write for write in batch if write.outcome is None]
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """Changes when another connection has committed
+    (https://www.sqlite.org/pragma.html#pragma_data_version)."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _result_code(error: BaseException | None) -> int:
+    """The primary result code of SQLite; 0 for any other error."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _is_clean(error: sqlite3.Error) -> bool:
+    """Whether nothing of the transaction can be on disk."""
+    return _result_code(error) in _CLEAN_FAILURES
+
+
+def _is_locked_out(error: Exception) -> bool:
+    return _result_code(error) in _LOCKED_OUT
+
+
+def _refusal(write: Write, error: Exception) -> JobkeepError:
+    """What the sender of a write that was undone is told."""
+    cause = error.__cause__ if isinstance(error, _MustUndoError | LockedOutError) else error
+    if isinstance(cause, JobkeepError):
+        return cause
+    name = type(write.request).__name__
+    if isinstance(cause, sqlite3.Error):
+        if _result_code(cause) in _LOCKED_OUT:
+            return StorageError(
+                "another program holds the lock for writing to the database; nothing was written. "
+                "Only the daemon may write to it: stop that program, and try again",
+                {"reason": "locked"},
+            )
+        if _result_code(cause) == sqlite3.SQLITE_FULL:
+            return StorageError(
+                "the disk is full; nothing was written. Reading goes on, and writing works again "
+                "when there is room",
+                {"reason": "disk_full"},
+            )
+        return StorageError(f"{name} was refused, and nothing was written: {cause}")
+    log.error("a defect in %s; nothing was written", name, exc_info=cause)
+    return JobkeepError(
+        f"a defect of jobkeepd in {name} ({type(cause).__name__}: {cause}); nothing was written. "
+        "The daemon's log has the details"
+    )
+
+
+def _outcome_unknown(database: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"writing to {database} failed ({error}); what was being written may or may not be there "
+        "after a restart. The daemon stops; a client that sends its request again gets it applied "
+        "once",
+        {"outcome": "unknown"},
+    )
