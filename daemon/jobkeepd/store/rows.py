@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -35,12 +36,13 @@ class RowCodec:
         self.columns = fields
         if kind is CheckpointState:
             self.columns = [_COLUMN_NAMES.get(name, name) for name in fields]
+        self._values = attrgetter(*fields)
         self._to_row = _converters(_to_row, [types[name] for name in fields])
         self._from_row = _converters(_from_row, [types[name] for name in fields])
 
     def row(self, state: CheckpointState | SheetState) -> list[Any]:
         """The values of `columns` for this state."""
-        values = [getattr(state, name) for name in self.fields]
+        values = list(self._values(state))
         for index, convert in self._to_row:
             if values[index] is not None:
                 values[index] = convert(values[index])
@@ -116,11 +118,21 @@ def _types(kind: Any) -> set[Any]:
 SHEETS = RowCodec(SheetState, [one.name for one in msgspec.structs.fields(SheetState)])
 """A whole sheet; `job_id` has a column of its own."""
 
-JOBS = RowCodec(
-    CheckpointState,
-    [one.name for one in msgspec.structs.fields(CheckpointState) if one.name != "sheets"],
-)
+_JOB_FIELDS = [one.name for one in msgspec.structs.fields(CheckpointState) if one.name != "sheets"]
+
+JOBS = RowCodec(CheckpointState, _JOB_FIELDS)
 """A whole job."""
+
+CHANGING = RowCodec(
+    CheckpointState, [name for name in _JOB_FIELDS if name not in {"job_id", "created_at"}]
+)
+"""What a save may change in a job that is kept already."""
+
+UNMOVED = RowCodec(
+    CheckpointState, [name for name in CHANGING.fields if name not in {"status", "pid"}]
+)
+"""The same of a job whose status and process stay: SQLite writes the indexes of all columns it is
+given."""
 
 PROGRESS = RowCodec(
     CheckpointState,

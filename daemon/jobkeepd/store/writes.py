@@ -10,7 +10,6 @@ undone by the writer, for this request alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -38,7 +37,7 @@ from jobkeep_protocol.states import (
 )
 from jobkeep_protocol.values import check_sheet_num
 from jobkeepd.processes import ProcessId
-from jobkeepd.store.rows import JOBS, to_text
+from jobkeepd.store.rows import CHANGING, JOBS, UNMOVED, to_text
 from jobkeepd.store.transaction import Transaction
 
 RequestT = TypeVar("RequestT")
@@ -281,13 +280,12 @@ def _store_job(tx: Transaction, state: CheckpointState, running: tuple[Any, ...]
     sequence = tx.next_sequence(state.updated_at)
     process = tx.process if state.pid is not None else None
     start, boot_id = (process.start, process.boot_id) if process else (None, None)
-    row = JOBS.row(state)
     if running is None:
-        tx.run(_INSERT_JOB, (*row, sequence, start, boot_id))
+        tx.run(_INSERT_JOB, (*JOBS.row(state), sequence, start, boot_id))
     elif running == (str(state.status), state.pid, start, boot_id):
-        tx.run(_UPDATE_UNMOVED, (*_UNMOVED_VALUES(row), sequence, state.job_id))
+        tx.run(_UPDATE_UNMOVED, (*UNMOVED.row(state), sequence, state.job_id))
     else:
-        tx.run(_UPDATE_JOB, (*_CHANGING_VALUES(row), sequence, start, boot_id, state.job_id))
+        tx.run(_UPDATE_JOB, (*CHANGING.row(state), sequence, start, boot_id, state.job_id))
     return sequence
 
 
@@ -295,11 +293,6 @@ def _first_claimable(tx: Transaction, job: CheckpointState, max_attempts: int) -
     """The smallest sheet number that may be claimed, None when there is none."""
     (number,) = tx.one(_SELECT_CLAIMABLE, (job.job_id, max_attempts))
     return number if number <= job.total_sheets else None
-
-
-def _values(columns: Sequence[str]) -> itemgetter[Sequence[Any]]:
-    """Takes the values of these columns out of a row of JOBS."""
-    return itemgetter(*(JOBS.columns.index(name) for name in columns))
 
 
 def _updating(columns: Sequence[str]) -> str:
@@ -320,13 +313,8 @@ _INSERT_JOB = (
     f"INSERT INTO jobs ({', '.join(JOBS.columns)}, sequence, process_start, boot_id) "
     f"VALUES (?{', ?' * (len(JOBS.columns) + 2)})"
 )
-_CHANGING = [name for name in JOBS.columns if name not in {"id", "created_at"}]
-_CHANGING_VALUES = _values(_CHANGING)
-_UPDATE_JOB = _updating([*_CHANGING, "sequence", "process_start", "boot_id"])
-_UNMOVED = [name for name in _CHANGING if name not in {"status", "pid"}]
-_UNMOVED_VALUES = _values(_UNMOVED)
-_UPDATE_UNMOVED = _updating([*_UNMOVED, "sequence"])
-"""For a job whose status and process stay: SQLite writes the indexes of all columns it is given."""
+_UPDATE_JOB = _updating([*CHANGING.columns, "sequence", "process_start", "boot_id"])
+_UPDATE_UNMOVED = _updating([*UNMOVED.columns, "sequence"])
 
 _SELECT_CLAIMABLE = """
 WITH RECURSIVE attempts(made) AS (
