@@ -22,6 +22,9 @@ SAVE_ATTEMPTS = 20
 """How often a save is begun anew when the kept job changes under it."""
 
 
+_NOTHING = Remainder()
+
+
 class TypedStateCalls(Generic[StateT]):
     """`StateCalls` for the caller's type; remembers what was seen."""
 
@@ -46,7 +49,7 @@ class TypedStateCalls(Generic[StateT]):
     def save(self, state: StateT, if_revision: int | None) -> Call[int]:
         """`StateBackend.save`."""
         if self._adapter.knows_all:
-            ours = self._adapter.to_state(state, Remainder())
+            ours = self._adapter.to_state(state, _NOTHING)
             saved = yield from calls.save(ours, self._seen, if_revision)
         else:
             saved = yield from self._save_with_remainder(state, if_revision)
@@ -71,7 +74,7 @@ class TypedStateCalls(Generic[StateT]):
             kept = yield from calls.load(job_id, self._seen)
             self._remember(job_id, self._adapter.remainder(kept))
             if kept is None:
-                ours = self._adapter.to_state(state, Remainder())
+                ours = self._adapter.to_state(state, _NOTHING)
                 return (yield from calls.save(ours, self._seen, if_revision))
         raise StorageError(
             f"job {job_id!r} changed each of {SAVE_ATTEMPTS} times between being read and being "

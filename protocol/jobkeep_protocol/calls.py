@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
@@ -89,15 +90,24 @@ def run_blocking(
 
 def load(job_id: str, seen: SeenJobs | None = None) -> Call[CheckpointState | None]:
     """`StateBackend.load`: the pages of the sheets are put together, and kept in mind."""
+    loaded = yield from _load(job_id)
+    if loaded is None:
+        return None
+    sequence, state = loaded
+    if seen is not None:
+        seen.put_loaded(sequence, state)
+    return state
+
+
+def _load(job_id: str) -> Call[tuple[int, CheckpointState] | None]:
+    """A state and its sequence."""
     for _ in range(LOAD_ATTEMPTS):
         page = yield from ask(Load(job_id))
         if page is None:
             return None
         state = yield from _with_further_pages(page)
         if state is not None:
-            if seen is not None:
-                seen.put_loaded(page.sequence, state)
-            return state
+            return page.sequence, state
     raise StorageError(
         f"job {job_id!r} is so large that it is read in several pages, and changed each of "
         f"{LOAD_ATTEMPTS} times before the last of them was read; try again when less is going on"
@@ -152,8 +162,8 @@ def delete(job_id: str) -> Call[bool]:
 
 
 def list_jobs() -> Call[list[CheckpointState]]:
-    """`StateBackend.list_jobs`: all pages, each job as it was seen last."""
-    found: dict[str, CheckpointState] = {}
+    """`StateBackend.list_jobs`: all pages, last updated first."""
+    found: dict[str, tuple[int, CheckpointState]] = {}
     after: int | None = 0
     while after is not None:
         page = yield from ask(ListJobs(after))
@@ -161,13 +171,12 @@ def list_jobs() -> Call[list[CheckpointState]]:
             assert one.state is not None, "each job comes with its first page"
             job_id = one.state.job_id
             state = yield from _with_further_pages(one)
-            found.pop(job_id, None)
-            if state is None:  # it changed meanwhile, or is gone
-                state = yield from load(job_id)
-            if state is not None:
-                found[job_id] = state
+            loaded = (one.sequence, state) if state is not None else (yield from _load(job_id))
+            if loaded is not None:
+                found[job_id] = loaded
         after = page.next
-    return list(reversed(found.values()))
+    last_first = sorted(found.values(), key=itemgetter(0), reverse=True)
+    return [state for _, state in last_first]
 
 
 def get_next_sheet(job_id: str) -> Call[int | None]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import OrderedDict
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
+from msgspec import Struct
 
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.explain import UNENCODABLE, explain_unencodable
@@ -32,21 +33,21 @@ _encoder = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(dict[int, msgspec.Raw])
 
 
-class EncodedSheets(NamedTuple):
+class EncodedSheets(Struct, frozen=True):
     """The sheets of a state as they go over the wire, in the order of the state."""
 
     numbers: list[int]
     encoded: list[bytes]
 
 
-class SeenJob(NamedTuple):
+class SeenJob(Struct, frozen=True):
     """A job as it was last seen."""
 
     sequence: int
     sheets: EncodedSheets
 
 
-class _LoadedJob(NamedTuple):
+class _LoadedJob(Struct, frozen=True):
     """The same before it is needed: all sheets in one piece, since most loads precede no save."""
 
     sequence: int
@@ -149,7 +150,7 @@ def changed(
 
 def _different(sheets: EncodedSheets, known: EncodedSheets) -> list[int]:
     """The positions of the sheets that are not as they were known."""
-    numbers, encoded = sheets
+    numbers, encoded = sheets.numbers, sheets.encoded
     common = len(known.numbers)
     if numbers[:common] == known.numbers:
         differ = map(operator.ne, encoded, known.encoded)

@@ -279,10 +279,10 @@ class StatesPage(Struct, frozen=True, array_like=True):
 
 
 class ListJobs(Read[StatesPage], frozen=True):
-    """The states of all jobs, a page at a time, least recently updated first.
+    """The states of all jobs, a page at a time, in the order in which they were made.
 
-    In this order a job that is updated between two pages comes again at the end, and none is
-    missed.
+    A job keeps its place however often it changes, so each comes once and the list has an end.
+    `after` is the `next` of the page before.
     """
 
     after: int = 0

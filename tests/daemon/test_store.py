@@ -28,6 +28,7 @@ from jobkeep_protocol.messages import (
     Delete,
     GetExecutionHistoryCount,
     GetNextSheet,
+    ListJobs,
     Load,
     MarkSheetStatus,
     RecordExecution,
@@ -35,6 +36,7 @@ from jobkeep_protocol.messages import (
     Save,
     decode_reply,
     encode_part,
+    encode_reply,
     open_envelope,
 )
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
@@ -88,6 +90,11 @@ class OpenStore:
         """How many attempts of the job are kept."""
         count: int = await self.store.read(GetExecutionHistoryCount("job"))
         return count
+
+
+def as_sent(request: Request[Any], reply: Any) -> Any:
+    """A reply as its client sees it."""
+    return decode_reply(type(request), open_envelope(encode_reply(1, reply))[1])
 
 
 @pytest.fixture
@@ -177,6 +184,24 @@ async def test_read_after_an_acknowledged_write_sees_it(opened: OpenStore) -> No
     for number in range(1, 30):
         await opened.write(RECORD)
         assert await opened.count() == number
+
+
+async def test_list_gives_each_job_once_however_often_all_of_them_change(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads_module, "JOBS_A_PAGE", 2)
+    names = ["job", "b", "c", "d", "e"]
+    after: int | None = 0
+    listed: list[str] = []
+
+    while after is not None:
+        for name in names:
+            await opened.write(save(name))
+        page = as_sent(ListJobs(), await opened.store.read(ListJobs(after)))
+        listed += [one.state.job_id for one in page.states]
+        after = page.next
+
+    assert listed == names
 
 
 async def test_ids_of_one_transaction_are_in_the_order_of_the_requests(opened: OpenStore) -> None:

@@ -298,15 +298,15 @@ def test_save_that_fails_remembers_nothing_new() -> None:
 
 def test_list_jobs_gives_all_pages_last_updated_first() -> None:
     script = Script(
-        m.StatesPage([m.Loaded(job("a"), [], 1), m.Loaded(job("b"), sheets(1), 2)], 2),
-        m.StatesPage([m.Loaded(job("c"), [], 3)]),
+        m.StatesPage([m.Loaded(job("a"), [], 7), m.Loaded(job("b"), sheets(1), 5)], 2),
+        m.StatesPage([m.Loaded(job("c"), [], 6)]),
     )
 
-    assert script.run(calls.list_jobs()) == [job("c"), job("b", 1), job("a")]
+    assert script.run(calls.list_jobs()) == [job("a"), job("c"), job("b", 1)]
     assert script.requests == [m.ListJobs(0), m.ListJobs(2)]
 
 
-def test_list_jobs_gives_a_job_that_was_updated_meanwhile_once() -> None:
+def test_list_jobs_gives_a_job_that_was_made_anew_meanwhile_once() -> None:
     script = Script(
         m.StatesPage([m.Loaded(job("a"), [], 1), m.Loaded(job("b"), [], 2)], 2),
         m.StatesPage([m.Loaded(job("a"), sheets(1), 3)]),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from datetime import timedelta
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from jobkeep_protocol.errors import ProtocolError
 from jobkeep_protocol.messages import SLOTS
@@ -24,7 +25,7 @@ KEPT_FOR = timedelta(days=1)
 """How long after its last write a client can still ask for the reply again."""
 
 
-class RequestKey(NamedTuple):
+class RequestKey(Struct, frozen=True):
     """Names one request for ever; without a client id, for this connection only."""
 
     client_id: bytes

@@ -44,7 +44,7 @@ Handler = Callable[[Readers, Any], Awaitable[Any]]
 READS: dict[type[Any], Handler] = {}
 """The function for each type of request."""
 
-JOBS_A_PAGE = 100
+JOBS_A_PAGE = 25
 
 _JOB_COLUMNS = ", ".join(JOBS.columns)
 _SHEET_COLUMNS = ", ".join(f"sheets.{name}" for name in SHEETS.columns)
@@ -85,40 +85,38 @@ async def load(readers: Readers, request: Load) -> Loaded | None:
 @reads(ListJobs)
 async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
     """One page of jobs: one statement for the jobs, one for the sheets of all of them."""
+    sequences: dict[int, int] = {}
+
+    def job_part(row: Any) -> msgspec.Raw:
+        sequences[row[0]] = row[1]
+        return encode_part(JOBS.state(row[2:]))
+
     async with readers.snapshot() as connection:
-        jobs = await read_page(
-            connection,
-            f"SELECT sequence, {_JOB_COLUMNS} FROM jobs WHERE sequence > ? ORDER BY sequence "
-            f"LIMIT {JOBS_A_PAGE}",
-            (request.after,),
-            _job_part,
-        )
+        jobs = await read_page(connection, _SELECT_JOBS, (request.after, JOBS_A_PAGE), job_part)
         if not jobs.keys:
             return StatesPage([])
         sheets = await read_page(
             connection,
-            f"{_SELECT_SHEETS} WHERE jobs.sequence > ? AND jobs.sequence <= ? "
-            "ORDER BY jobs.sequence, sheet_num",
+            _SELECT_SHEETS,
             (request.after, jobs.keys[-1]),
             _sheet_part,
             max_rows=math.inf,
         )
-    if (
-        jobs.bytes + sheets.bytes > MAX_PAGE_BYTES
-    ):  # let the client ask for the sheets by themselves
-        first = Loaded(jobs.parts[0], [], jobs.keys[0], more=True)
+    if jobs.bytes + sheets.bytes > MAX_PAGE_BYTES:
+        # Let the client ask for the sheets by themselves.
+        first = Loaded(jobs.parts[0], [], sequences[jobs.keys[0]], more=True)
         return StatesPage([first], jobs.keys[0])
     next_after = jobs.keys[-1]
     last_complete = next_after
     if sheets.more:
         next_after, last_complete = sheets.keys[-1], sheets.keys[-1] - 1
     sheets_of: dict[int, list[Any]] = {}
-    for sequence, part in zip(sheets.keys, sheets.parts, strict=True):
-        sheets_of.setdefault(sequence, []).append(part)
+    for place, part in zip(sheets.keys, sheets.parts, strict=True):
+        sheets_of.setdefault(place, []).append(part)
     states = [
-        _loaded(state, sheets_of[sequence], sequence, more=sequence > last_complete)
-        for sequence, state in zip(jobs.keys, jobs.parts, strict=True)
-        if sequence in sheets_of
+        _loaded(state, sheets_of[place], sequences[place], more=place > last_complete)
+        for place, state in zip(jobs.keys, jobs.parts, strict=True)
+        if place in sheets_of
     ]
     has_next = sheets.more or jobs.more or len(jobs.keys) == JOBS_A_PAGE
     return StatesPage(states, next_after if has_next else None)
@@ -279,8 +277,14 @@ async def _one(connection: aiosqlite.Connection, statement: str, *values: Any) -
 
 
 _SELECT_JOB = f"SELECT sequence, {_JOB_COLUMNS} FROM jobs WHERE id = ?"
+_SELECT_JOBS = (
+    f"SELECT rowid, sequence, {_JOB_COLUMNS} FROM jobs WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
+"""By the place of their rows, which a job keeps however often it changes: so a list ends."""
+
 _SELECT_SHEETS = (
-    f"SELECT jobs.sequence, {_SHEET_COLUMNS} FROM jobs LEFT JOIN sheets ON sheets.job_id = jobs.id"
+    f"SELECT jobs.rowid, {_SHEET_COLUMNS} FROM jobs LEFT JOIN sheets ON sheets.job_id = jobs.id "
+    "WHERE jobs.rowid > ? AND jobs.rowid <= ? ORDER BY jobs.rowid, sheet_num"
 )
 _SELECT_COUNT = "SELECT executions FROM jobs WHERE id = ?"
 _ORDINAL = "SELECT ordinal FROM execution_history WHERE job_id = ?1 AND sheet_num = ?2 ORDER BY id"
