@@ -41,6 +41,7 @@ class Line(Struct, frozen=True):
     p50: float
     p99: float
     max: float
+    client: float
     errors: int
     first_errors: list[str]
 
@@ -123,6 +124,7 @@ def combined(rounds: Sequence[Round]) -> list[Line]:
             statistics.median(one.p50 for one in trials),
             statistics.median(one.p99 for one in trials),
             max(one.max for one in trials),
+            statistics.median(one.client for one in trials),
             sum(one.errors for one in trials),
             list(dict.fromkeys(error for one in trials for error in one.first_errors)),
         )
@@ -134,13 +136,13 @@ def table(rounds: Sequence[Round]) -> Iterator[str]:
     """The trials, a line for each system and number of workers."""
     yield (
         f"{'system':<15} {'workers':>7} {'operations/s':>12} {'p50 ms':>9} {'p99 ms':>9} "
-        f"{'max ms':>9} {'errors':>6}"
+        f"{'max ms':>9} {'client µs':>9} {'errors':>6}"
     )
     for one in combined(rounds):
         p50, p99, longest = (value / MILLISECOND for value in (one.p50, one.p99, one.max))
         yield (
             f"{one.system:<15} {one.workers:>7} {one.operations_per_second:>12.0f} {p50:>9.2f} "
-            f"{p99:>9.2f} {longest:>9.1f} {one.errors:>6}"
+            f"{p99:>9.2f} {longest:>9.1f} {one.client / MICROSECOND:>9.0f} {one.errors:>6}"
         )
         yield from (f"                {error}" for error in one.first_errors)
 

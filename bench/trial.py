@@ -55,7 +55,8 @@ class System(NamedTuple):
 
 
 class Trial(Struct, frozen=True):
-    """What one system did under some workers. Latencies in seconds.
+    """What one system did under some workers. Latencies in seconds; `client` is the processor time
+    of the workers, in seconds an operation.
 
     `errors` counts attempts that failed, workers that did not come back, and jobs that are not
     there in full afterwards; `first_errors` has the different texts of some.
@@ -68,6 +69,7 @@ class Trial(Struct, frozen=True):
     p50: float
     p99: float
     max: float
+    client: float
     errors: int
     first_errors: list[str]
 
@@ -101,6 +103,7 @@ def summary(system: str, workers: int, timings: list[Timings], missing: list[str
         p50=percentile(latencies, 0.5),
         p99=percentile(latencies, 0.99),
         max=percentile(latencies, 1.0),
+        client=sum(one.processor for one in timings) / max(1, len(latencies)),
         errors=len(errors),
         first_errors=list(dict.fromkeys(errors))[:SHOWN_ERRORS],
     )

@@ -66,10 +66,12 @@ class Timings(Struct):
     """What a worker measured. Times are `time.monotonic()`, which all processes share.
 
     `latencies` has the seconds of each operation that succeeded, its failed attempts included.
+    `processor` is the processor time of the worker itself, in seconds.
     """
 
     began: float = 0.0
     ended: float = 0.0
+    processor: float = 0.0
     latencies: list[float] = []
     errors: list[str] = []
     """Every attempt that failed, and why."""
@@ -97,10 +99,10 @@ def output_of(sheet_num: int) -> str:
 async def run_jobs(store: Store, jobs: Sequence[str], sheets: int) -> Timings:
     """Take jobs from their beginning to their end, one after the other, measuring every
     operation."""
-    timings = Timings(began=time.monotonic())
+    timings, used = Timings(began=time.monotonic()), time.process_time()
     for job_id in jobs:
         await _run_job(store, job_id, sheets, timings)
-    timings.ended = time.monotonic()
+    timings.ended, timings.processor = time.monotonic(), time.process_time() - used
     return timings
 
 

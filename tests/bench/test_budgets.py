@@ -36,7 +36,9 @@ def trial(
     system: str, rate: float, workers: int = 8, errors: int = 0, operations: int = 100
 ) -> Trial:
     first_errors = ["E: no"] if errors else []
-    return Trial(system, workers, operations, rate, 0.001, 0.002, 0.003, errors, first_errors)
+    return Trial(
+        system, workers, operations, rate, 0.001, 0.002, 0.003, 0.0001, errors, first_errors
+    )
 
 
 def measured(rate: float, slow: float) -> Round:

@@ -83,12 +83,19 @@ def test_a_worker_that_does_not_come_back_is_an_error(tmp_path: Path) -> None:
 
 def test_the_rate_is_over_the_whole_from_the_first_beginning_to_the_last_end() -> None:
     timings = [
-        Timings(began=10.0, ended=12.0, latencies=[0.1, 0.3]),
-        Timings(began=11.0, ended=14.0, latencies=[0.2, 0.4, 0.5, 0.6], errors=["E: no"]),
+        Timings(began=10.0, ended=12.0, processor=1.0, latencies=[0.1, 0.3]),
+        Timings(
+            began=11.0,
+            ended=14.0,
+            processor=2.0,
+            latencies=[0.2, 0.4, 0.5, 0.6],
+            errors=["E: no"],
+        ),
     ]
     trial = summary("x", 2, timings, missing=[])
     assert trial.operations_per_second == 6 / 4
     assert (trial.p50, trial.p99, trial.max) == (0.3, 0.6, 0.6)
+    assert trial.client == 3.0 / 6
     assert (trial.errors, trial.first_errors) == (1, ["E: no"])
 
 
