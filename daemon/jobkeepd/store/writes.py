@@ -1,7 +1,7 @@
 """What each write does, in the transaction it is given.
 
 What lives here: one function for each operation that writes, and the table that finds it. They run
-on the writer's thread. What may not: committing, asyncio, and reading for its own sake.
+where the writer decides. What may not: committing, asyncio, and reading for its own sake.
 
 A function raises an error of `jobkeep_protocol.errors` to refuse; what it changed before that is
 undone by the writer, for this request alone.
