@@ -150,7 +150,7 @@ def test_the_report_names_errors_and_verdicts() -> None:
         "no redis (Debian: r)"
     ) in text
     (line,) = [line for line in text.splitlines() if line.startswith("plain")]
-    assert line.split() == ["plain", "16", "10", "1.00", "2.00", "3.0", "5"]
+    assert line.split() == ["plain", "16", "10", "1.00", "2.00", "3.0", "100", "5"]
     (line,) = [line for line in text.splitlines() if line.strip().startswith("echo")]
     assert line.split() == ["echo", "200", "µs"]
 

@@ -76,6 +76,7 @@ def test_every_flag_exists(page: Path) -> None:
         flags_of("jobkeep.cli"),
         *(flags_of("jobkeep.cli", name) for name in COMMANDS),
         flags_of("bench", "full"),
+        flags_of("bench", "curves"),
     )
 
     assert set(_FLAG.findall(read(page))) <= known
