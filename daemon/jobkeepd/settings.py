@@ -113,9 +113,13 @@ def _checked(source: str, name: str, value: Any) -> Any:
     try:
         return msgspec.convert(value, _TYPES[name], strict=False)
     except msgspec.ValidationError as error:
-        choices = _choices(name)
-        expected = f"expected one of {', '.join(choices)}" if choices else str(error)
-        raise InvalidRequest(f"{source} is {value!r}; {expected}") from error
+        raise InvalidRequest(f"{source} is {value!r}; expected {_expected(name)}") from error
+
+
+def _expected(name: str) -> str:
+    if choices := _choices(name):
+        return f"one of {', '.join(choices)}"
+    return "a whole number of bytes, 0 or more" if name.endswith("_bytes") else "text"
 
 
 def _choices(name: str) -> list[str]:

@@ -102,11 +102,18 @@ def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) ->
         assert str(refused.value).startswith(f"{source} is 'maybe'")
 
 
+@pytest.mark.parametrize("value", ["-1", "1.5", "lots", ""])
+def test_size_that_is_no_number_of_bytes_is_refused(value: str) -> None:
+    expected = f"--cache-bytes is '{value}'; expected a whole number of bytes, 0 or more"
+    with pytest.raises(InvalidRequest, match=expected):
+        read_settings([f"--cache-bytes={value}"], {})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("dbb = 1", "unknown key 'dbb'; expected db, socket, durability"),
-        ("db = 5", "db is 5"),
+        ("db = 5", "db is 5; expected text"),
         ("db = ", "cannot be read"),
         ("[db]\nx = 1", r"db is \{'x': 1\}"),
     ],
