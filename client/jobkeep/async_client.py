@@ -181,7 +181,9 @@ class _Link(asyncio.Protocol):
             is_connected = self._transport is not None
             raise timed_out(request, self._path, timeout, is_connected) from None
         finally:
-            if ticket is not None and not ticket.is_done:
+            if ticket is None:
+                self._offer_slots()  # to somebody else, if one had been given to this task
+            elif not ticket.is_done:
                 self._pipeline.abandon(ticket)
         return ticket.result()
 
@@ -297,17 +299,16 @@ class _Link(asyncio.Protocol):
     async def _slot_given_back(self, deadline: float) -> None:
         waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiting_for_slot.append(waiter)
-        try:
-            await self._wait(waiter, deadline)
-        except (asyncio.CancelledError, _TooLateError):
-            self._offer_slots()  # to somebody else, if it had been given to this task
-            raise
+        await self._wait(waiter, deadline)
 
     def _offer_slots(self) -> None:
-        for _ in range(min(self._pipeline.free_slots, len(self._waiting_for_slot))):
+        """Wake as many of those that wait as there are slots; some have given up meanwhile."""
+        free = self._pipeline.free_slots
+        while free and self._waiting_for_slot:
             waiter = self._waiting_for_slot.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                free -= 1
 
 
 def _wake(ticket: Ticket) -> None:

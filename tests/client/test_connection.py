@@ -236,6 +236,28 @@ async def test_a_request_of_another_task_waits_for_a_slot_and_is_served(
     await client.close()
 
 
+async def test_requests_that_gave_up_waiting_for_a_slot_keep_nobody_else_from_one(
+    proxy: Proxy,
+) -> None:
+    client = AsyncClient(proxy.path, timeout=scaled(20))
+    await client.save(A_JOB)
+    proxy.loses_replies.set()
+    under_way = [asyncio.create_task(client.load("nightly")) for _ in range(SLOTS)]
+    impatient = [asyncio.create_task(client.load("nightly")) for _ in range(2 * SLOTS)]
+    patient = asyncio.create_task(client.load("nightly"))
+    await asyncio.to_thread(proxy.lost.wait, scaled(10))
+
+    for call in impatient:
+        call.cancel()
+    await asyncio.gather(*impatient, return_exceptions=True)
+    proxy.loses_replies.clear()
+    proxy.cut()
+
+    assert await patient is not None
+    assert None not in await asyncio.gather(*under_way)
+    await client.close()
+
+
 async def test_a_peer_that_speaks_something_else_is_a_protocol_error(
     new_client: Any, tmp_path: Path
 ) -> None:
@@ -283,6 +305,19 @@ async def test_closing_a_client_ends_the_calls_of_other_tasks(proxy: Proxy) -> N
 
     with pytest.raises(DaemonUnavailable, match="the client was closed by another task"):
         await call
+
+
+async def test_closing_a_client_ends_the_calls_that_wait_for_a_slot(proxy: Proxy) -> None:
+    client = AsyncClient(proxy.path, timeout=FAST * 10)
+    await client.save(A_JOB)
+    proxy.loses_replies.set()
+    calls = [asyncio.create_task(client.load("nightly")) for _ in range(4 * SLOTS)]
+    await asyncio.to_thread(proxy.lost.wait, scaled(10))
+
+    await client.close()
+
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {str(one) for one in outcomes} == {"the client was closed by another task"}
 
 
 async def test_cancelling_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:
