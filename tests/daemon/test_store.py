@@ -475,6 +475,19 @@ async def test_close_finishes_what_was_submitted(open_store: Callable[[], OpenSt
     assert await open_store().count() == 20
 
 
+async def test_write_that_comes_after_the_close_began_is_refused(
+    open_store: Callable[[], OpenStore],
+) -> None:
+    opened = open_store()
+    closing = asyncio.create_task(opened.store.close())
+    await asyncio.sleep(0)
+
+    with pytest.raises(StorageError, match="has been closed; nothing was written"):
+        opened.submit(save())
+
+    await closing
+
+
 async def test_sequence_of_a_deleted_job_never_comes_again(
     open_store: Callable[[], OpenStore],
 ) -> None:

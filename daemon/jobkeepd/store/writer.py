@@ -85,8 +85,13 @@ class Writer:
     def submit(self, write: Write) -> None:
         """Apply this write; `write.done(outcome)` is called on the loop after the commit.
 
-        Raises LimitExceeded when too many are waiting, StorageError when the writer is broken.
+        Raises LimitExceeded when too many are waiting, StorageError when the writer is broken or
+        closed.
         """
+        if self._is_closed:
+            raise StorageError(
+                "the database has been closed; nothing was written. Open it again to write to it"
+            )
         if self._broken is not None:
             raise self._broken
         if len(self._queue) >= MAX_QUEUED:
