@@ -203,7 +203,7 @@ class Pipeline:
 
 
 def _is_outcome_unknown(message: msgspec.Raw) -> bool:
-    """Whether this is the reply of a daemon whose disk failed; see its writer."""
+    """Whether this is the reply of a daemon whose disk failed; see its committer."""
     if memoryview(message)[: len(OK_BEGINS)] == OK_BEGINS:
         return False
     try:

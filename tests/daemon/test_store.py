@@ -55,6 +55,7 @@ from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writer import FEW_WRITES
 from jobkeepd.store.writes import WRITES, Handler
+from tests.support import scaled
 
 NO_KEY = RequestKey(b"", 1)
 CLIENT = b"a client"
@@ -486,6 +487,21 @@ async def test_write_that_comes_after_the_close_began_is_refused(
         opened.submit(save())
 
     await closing
+
+
+async def test_defect_of_one_caller_keeps_no_other_write_from_its_answer(
+    opened: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def defective(_: object) -> None:
+        raise RuntimeError("a caller's defect")
+
+    opened.store.submit(save(), NO_KEY, None, defective)
+    beside = opened.submit(RECORD)
+
+    async with asyncio.timeout(scaled(10)):
+        await beside
+        await opened.write(RECORD)
+    assert "a caller's defect" in caplog.text
 
 
 async def test_sequence_of_a_deleted_job_never_comes_again(

@@ -2,7 +2,7 @@
 
 What lives here: the connection inside its transaction, the next sequence number, who sent the
 request, and the few statements that several writes share. What may not: beginning and committing
-(that is `writer`), and what a request means (that is `writes`).
+(that is `committer`), and what a request means (that is `writes`).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ Cancelling a caller never cancels a write: it would leave a transaction open.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from typing import TypeVar
 from jobkeep_protocol.errors import LimitExceeded, StorageError
 from jobkeepd.store.committer import Committer, LockedOutError, Write
 from jobkeepd.store.writes import is_small
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -161,7 +164,10 @@ class Writer:
                 batch.append(refused)
         self._tell_of_foreign_writes()
         for write in batch:
-            write.done(write.outcome)
+            try:
+                write.done(write.outcome)
+            except Exception:
+                log.exception("a defect in what follows a write; the writer goes on")
         if self._committer.needs_checkpoint:
             self._on_thread(self._committer.keep_house, self._go_on)
         else:
