@@ -191,6 +191,8 @@ class _Link(asyncio.Protocol):
         """Close the connection. What is unanswered stays so, and its callers are told."""
         self._is_closed = True
         self._give_up(DaemonUnavailable("the client was closed by another task"))
+        if self._timer is not None:
+            self._timer.cancel()  # the loop would keep all of this until then
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)

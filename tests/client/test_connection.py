@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -318,6 +320,18 @@ async def test_closing_a_client_ends_the_calls_that_wait_for_a_slot(proxy: Proxy
 
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert {str(one) for one in outcomes} == {"the client was closed by another task"}
+
+
+async def test_a_closed_client_leaves_no_deadline_behind(daemon: DaemonProcess) -> None:
+    client = AsyncClient(daemon.socket, timeout=scaled(3600))
+    assert await client.load("nightly") is None
+    link = weakref.ref(client._link)
+
+    await client.close()
+
+    await asyncio.sleep(0)
+    gc.collect()
+    assert link() is None
 
 
 async def test_cancelling_a_call_leaves_the_client_usable(daemon: DaemonProcess) -> None:
