@@ -78,9 +78,11 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
 
     async def _exchange(self, operations: Operations, request: Request[Any]) -> Any:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        request_id, message = open_envelope(encode_request(next(self._ids), request))
+        body = encode_request(next(self._ids), request)
+        request_id, message = open_envelope(body)
+        decoded = decode_request(message)
         operations.dispatch(
-            Peer.this_process(), b"", request_id, decode_request(message), answered.set_result
+            Peer.this_process(), b"", request_id, decoded, answered.set_result, len(body)
         )
         _, reply = open_envelope(await asyncio.shield(answered))
         return decode_reply(type(request), reply)

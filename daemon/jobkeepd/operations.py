@@ -63,9 +63,16 @@ class Operations:
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
 
     def dispatch(
-        self, peer: Peer, client_id: bytes, request_id: int, request: Request[Any], reply: Reply
+        self,
+        peer: Peer,
+        client_id: bytes,
+        request_id: int,
+        request: Request[Any],
+        reply: Reply,
+        size: int,
     ) -> None:
-        """Answer a request; `reply` gets the body, now or later, exactly once."""
+        """Answer a request whose body had `size` bytes; `reply` gets the body of the answer, now or
+        later, exactly once."""
         try:
             check_role(peer, request)
             if isinstance(request, Write):
@@ -74,6 +81,7 @@ class Operations:
                     RequestKey(client_id, request_id),
                     self._process_named_by(request, peer),
                     partial(_written, request_id, reply),
+                    size,
                 )
             elif (known := self._known_reply(request)) is not None:
                 reply(encode_reply(request_id, known))

@@ -119,7 +119,7 @@ class Session(asyncio.Protocol):
         assert self._peer is not None, "connection_made comes first"
         self._in_flight += 1
         self._operations.dispatch(
-            self._peer, self._hello.client_id, request_id, request, self._answer
+            self._peer, self._hello.client_id, request_id, request, self._answer, len(body)
         )
 
     def _greet(self, request_id: int, message: Any) -> None:

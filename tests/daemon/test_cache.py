@@ -143,7 +143,7 @@ GONE = ProcessId(os.getpid(), 1, current_boot_id())
 async def write(store: Store, request: Request[Any], process: ProcessId | None = None) -> None:
     """Apply a write; it must succeed."""
     answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    store.submit(request, RequestKey(b"", 1), process, answered.set_result)
+    store.submit(request, RequestKey(b"", 1), process, answered.set_result, 0)
     assert isinstance(await answered, bytes)
 
 

@@ -34,9 +34,11 @@ from jobkeep_protocol.messages import (
     RecordExecution,
     Request,
     Save,
+    SaveSheet,
     decode_reply,
     encode_part,
     encode_reply,
+    encode_request,
     open_envelope,
 )
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
@@ -53,7 +55,7 @@ from jobkeepd.store.readers import ROWS_AT_ONCE
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
 from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
-from jobkeepd.store.writer import FEW_WRITES
+from jobkeepd.store.writer import FEW_BYTES, FEW_WRITES
 from jobkeepd.store.writes import WRITES, Handler
 from tests.support import scaled
 
@@ -77,7 +79,8 @@ class OpenStore:
     def submit(self, request: Request[Any], key: RequestKey = NO_KEY) -> asyncio.Future[Any]:
         """Hand in a write; the future has the body of its reply, or its error."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.store.submit(request, key, None, answered.set_result)
+        size = len(encode_request(key.request_id, request))
+        self.store.submit(request, key, None, answered.set_result, size)
         return answered
 
     async def write(self, request: Request[Any], key: RequestKey = NO_KEY) -> Any:
@@ -314,8 +317,10 @@ SMALL: dict[str, Request[Any]] = {
     "claim": ClaimNextSheet("job"),
 }
 LARGE: dict[str, Request[Any]] = {
-    "long output": RecordExecution("job", 1, 1, output="x" * 300_000),
-    "long prompt": RecordExecution("job", 1, 1, prompt="x" * 300_000),
+    "long output": RecordExecution("job", 1, 1, output="x" * 1_100_000),
+    "long text in a sheet": SaveSheet(
+        "job", SheetState(sheet_num=1, error_message="x" * 1_100_000)
+    ),
     "whole state": save(),
     "many sheets": Save(
         CheckpointState(job_id="job", total_sheets=99),
@@ -368,6 +373,19 @@ async def test_large_write_holds_up_nobody_on_the_loop(
 
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
+
+
+async def test_much_in_a_few_writes_holds_up_nobody_on_the_loop(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "QUICK_SECONDS", math.inf)
+    threads = note_threads(monkeypatch)
+    request = RecordExecution("job", 1, 1, output="x" * (FEW_BYTES // 2))
+
+    await asyncio.gather(*(opened.submit(request) for _ in range(3)))
+
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
 
 
 async def test_many_writes_hold_up_nobody_on_the_loop(
@@ -495,7 +513,7 @@ async def test_defect_of_one_caller_keeps_no_other_write_from_its_answer(
     def defective(_: object) -> None:
         raise RuntimeError("a caller's defect")
 
-    opened.store.submit(save(), NO_KEY, None, defective)
+    opened.store.submit(save(), NO_KEY, None, defective, 0)
     beside = opened.submit(RECORD)
 
     async with asyncio.timeout(scaled(10)):

@@ -65,13 +65,13 @@ _CLEAN_FAILURES = {
 
 
 class Write:
-    """One request on its way through the writer.
+    """One request on its way through the writer. `size` is that of its message, in bytes.
 
     `outcome` is the body of the reply, or the error to answer with. For the daemon's own writes,
     which have no key, it is the reply itself.
     """
 
-    __slots__ = ("done", "key", "outcome", "process", "request")
+    __slots__ = ("done", "key", "outcome", "process", "request", "size")
 
     def __init__(
         self,
@@ -79,11 +79,13 @@ class Write:
         done: Callable[[Any], None],
         key: RequestKey | None = None,
         process: ProcessId | None = None,
+        size: int = 0,
     ) -> None:
         self.request = request
         self.done = done
         self.key = key
         self.process = process
+        self.size = size
         self.outcome: Any = None
 
 
@@ -151,8 +153,8 @@ class Committer:
             if self.writes > self._checkpointed:
                 self._checkpoint()
             if time.monotonic() >= self._expire_at:
-                self._expire_at = time.monotonic() + EXPIRE_SECONDS
                 self._applied.expire()
+                self._expire_at = time.monotonic() + EXPIRE_SECONDS
         except sqlite3.Error as error:
             log.warning("house-keeping of %s failed, and is tried again: %s", self._database, error)
 

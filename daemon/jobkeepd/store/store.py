@@ -95,12 +95,15 @@ class Store:
         key: RequestKey,
         process: ProcessId | None,
         done: Callable[[bytes | JobkeepError], None],
+        size: int,
     ) -> None:
-        """Apply a write; after its commit, `done` gets the body of the reply, or the error.
+        """Apply a write whose message has `size` bytes; after its commit, `done` gets the body of
+        the reply, or the error.
 
         Raises LimitExceeded or StorageError when it is not taken on.
         """
-        self._writer.submit(Write(request, partial(self._written, request, done), key, process))
+        after = partial(self._written, request, done)
+        self._writer.submit(Write(request, after, key, process, size))
 
     async def release(self, process: ProcessId) -> Released:
         """Pause the jobs of a dead process and give back its sheets."""

@@ -38,7 +38,8 @@ T = TypeVar("T")
 MAX_QUEUED = 4_096
 
 FEW_WRITES = 128
-"""As many small writes as hold up the loop for some milliseconds."""
+FEW_BYTES = 1024 * 1024
+"""As many small writes, and as much in them, as hold up the loop for some milliseconds."""
 
 QUICK_SECONDS = 0.002
 """A commit that takes less is made on the loop: a thread costs it more than it saves others."""
@@ -71,7 +72,7 @@ class Writer:
         self._idle.set()
         self._broken: StorageError | None = None
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
-        self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._seen_writes = 0
         self._timer = self._loop.call_later(QUIET_SECONDS, self._on_timer)
 
@@ -91,7 +92,7 @@ class Writer:
         Raises LimitExceeded when too many are waiting, StorageError when the writer is broken or
         closed.
         """
-        if self._is_closed:
+        if self._closing is not None:
             raise StorageError(
                 "the database has been closed; nothing was written. Open it again to write to it"
             )
@@ -112,16 +113,21 @@ class Writer:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Finish what was submitted, checkpoint, and close the connection."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+        """Finish what was submitted, checkpoint, and close the connection.
+
+        Cancelling it stops the waiting and not the closing.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
         self._timer.cancel()
         await self.drain()
         await self._loop.run_in_executor(self._executor, self._committer.close)
         self._executor.shutdown(wait=False)
-
-    # -- inside -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Commit what has come in."""
@@ -145,6 +151,7 @@ class Writer:
         return (
             self._committer.commit_seconds < QUICK_SECONDS
             and len(batch) <= FEW_WRITES
+            and sum(write.size for write in batch) <= FEW_BYTES
             and all(is_small(write.request) for write in batch)
         )
 

@@ -4,7 +4,7 @@ What lives here: one function for each operation that writes, and the table that
 where the writer decides. What may not: committing, asyncio, and reading for its own sake.
 
 A function raises an error of `jobkeep_protocol.errors` to refuse; what it changed before that is
-undone by the writer, for this request alone.
+undone by the committer, for this request alone.
 """
 
 from __future__ import annotations
@@ -79,16 +79,13 @@ def job_changed_by(request: Any) -> str | None:
 
 
 FEW_SHEETS = 32
-FEW_CHARACTERS = 256 * 1024
 
 
 def is_small(request: Any) -> bool:
-    """Whether applying a request takes a fraction of a millisecond, whatever is kept."""
+    """Whether a request touches a few rows only, whatever is kept."""
     if isinstance(request, Save):
         changed = len(request.sheets) + len(request.removed)
         return request.base is not None and changed <= FEW_SHEETS
-    if isinstance(request, RecordExecution):
-        return len(request.prompt or "") + len(request.output or "") <= FEW_CHARACTERS
     return not isinstance(request, Delete | ReleaseProcess)
 
 
