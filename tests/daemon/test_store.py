@@ -48,7 +48,7 @@ from jobkeepd.store import reads as reads_module
 from jobkeepd.store import writer as writer_module
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.committer import Committer, LockedOutError, Write
-from jobkeepd.store.connection import create_private, open_for_writing
+from jobkeepd.store.connection import create_private, open_for_writing, wal_path
 from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
 from jobkeepd.store.migrations import migrate
 from jobkeepd.store.readers import ROWS_AT_ONCE
@@ -463,7 +463,7 @@ def test_write_that_was_committed_before_the_lock_was_lost_is_not_applied_again(
         another.rollback()
     assert [write.outcome for write in batch] == [1, None, None]
 
-    assert committer.commit_patiently(batch) is None
+    committer.commit_patiently(batch)
 
     assert [batch[0].outcome, batch[2].outcome] == [1, 2]
     assert isinstance(batch[1].outcome, InvalidRequest)
@@ -505,6 +505,30 @@ async def test_write_that_comes_after_the_close_began_is_refused(
         opened.submit(save())
 
     await closing
+
+
+async def test_interrupt_during_a_commit_leaves_nobody_waiting(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_interrupted(tx: Transaction, request: ClaimNextSheet) -> int:
+        tx.run("UPDATE jobs SET name = 'half' WHERE id = ?", (request.job_id,))
+        raise KeyboardInterrupt
+
+    handlers: dict[type[Any], Handler] = {ClaimNextSheet: be_interrupted}
+    monkeypatch.setattr(committer_module, "WRITES", handlers)
+    writer = opened.store._writer
+    outcomes: list[Any] = []
+    writer._idle.clear()
+    writer._queue.append(Write(ClaimNextSheet("job"), outcomes.append))
+
+    with pytest.raises(KeyboardInterrupt):
+        writer._begin()
+
+    assert [one.data for one in outcomes] == [{"outcome": "unknown"}]
+    with pytest.raises(StorageError, match="may or may not be there"):
+        await opened.write(RECORD)
+    await opened.store.close()
+    assert not wal_path(opened.store.database).exists()
 
 
 async def test_defect_of_one_caller_keeps_no_other_write_from_its_answer(

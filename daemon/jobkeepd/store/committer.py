@@ -100,8 +100,9 @@ class _MustUndoError(Exception):
 class Committer:
     """Applies batches of writes to one connection. Used by one thread at a time, any thread.
 
-    `writes` and `commits` count what was committed. `commit_seconds` is what a commit takes now: a
-    moving average. `saw_foreign_write` is for its user to take note of and to set back.
+    `writes` and `commits` count what was committed. Once there is a `broken`, nothing may be
+    written any more, for the reason it gives. `commit_seconds` is what a commit takes now, a moving
+    average. `saw_foreign_write` is for its user to take note of and to set back.
     """
 
     def __init__(self, database: Path, connection: sqlite3.Connection) -> None:
@@ -113,7 +114,7 @@ class Committer:
         self._wal = wal_path(database)
         self._connection = connection
         self._patience = -1.0
-        self._is_broken = False
+        self.broken: StorageError | None = None
         self._data_version = _data_version(connection)
         self._tx = Transaction(connection)
         self._applied = AppliedRequests(connection)
@@ -123,30 +124,29 @@ class Committer:
         self._identity = FileIdentity.of(database)
         self._wal_identity = FileIdentity.of(self._wal)
 
-    def commit(self, batch: list[Write]) -> StorageError | None:
+    def commit(self, batch: list[Write]) -> None:
         """Apply a batch and set the outcome of each write, waiting for no other program.
 
-        Gives the error after which nothing may be written any more. Raises LockedOutError.
+        Raises LockedOutError. An interrupt breaks it, as a failing disk does, and goes on.
         """
-        return self._commit(batch, 0.0)
+        self._commit(batch, 0.0)
 
-    def commit_patiently(self, batch: list[Write]) -> StorageError | None:
+    def commit_patiently(self, batch: list[Write]) -> None:
         """The same for what has no outcome yet, waiting for the lock of another program."""
         try:
-            return self._commit(_undecided(batch), LOCK_PATIENCE_SECONDS)
+            self._commit(_undecided(batch), LOCK_PATIENCE_SECONDS)
         except LockedOutError as error:
             for write in _undecided(batch):
                 write.outcome = _refusal(write, error)
-            return None
 
     @property
     def needs_checkpoint(self) -> bool:
         """Whether the log has grown long."""
-        return not self._is_broken and self.writes - self._checkpointed >= self._checkpoint_after
+        return self.broken is None and self.writes - self._checkpointed >= self._checkpoint_after
 
     def keep_house(self) -> None:
         """What is done between two transactions. Its failure is no write's failure."""
-        if self._is_broken:
+        if self.broken is not None:
             return
         try:
             self._look_for_foreign_writes()
@@ -165,7 +165,7 @@ class Committer:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _commit(self, batch: list[Write], patience: float) -> StorageError | None:
+    def _commit(self, batch: list[Write], patience: float) -> None:
         try:
             if patience != self._patience:
                 self._connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
@@ -173,14 +173,13 @@ class Committer:
             self._apply_together(batch)
         except LockedOutError:
             raise
-        except Exception as error:  # noqa: BLE001 # whatever it was, nobody knows what is written
-            self._is_broken = True
-            broken = _outcome_unknown(self._database, error)
-            log.critical("%s", broken)
+        except BaseException as error:  # whatever it was, nobody knows what is written
+            self.broken = _outcome_unknown(self._database, error)
+            log.critical("%s", self.broken)
             for write in batch:
-                write.outcome = broken
-            return broken
-        return None
+                write.outcome = self.broken
+            if not isinstance(error, Exception):
+                raise
 
     def _apply_together(self, batch: list[Write]) -> None:
         """One transaction for the batch, or one for each of its writes when one must be undone."""
@@ -329,7 +328,7 @@ def _refusal(write: Write, error: Exception) -> JobkeepError:
     )
 
 
-def _outcome_unknown(database: Path, error: Exception) -> StorageError:
+def _outcome_unknown(database: Path, error: BaseException) -> StorageError:
     return StorageError(
         f"writing to {database} failed ({error}); what was being written may or may not be there "
         "after a restart. The daemon stops; a client that sends its request again gets it applied "

@@ -70,7 +70,6 @@ class Writer:
         self._queue: deque[Write] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._broken: StorageError | None = None
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
         self._closing: asyncio.Task[None] | None = None
         self._seen_writes = 0
@@ -96,8 +95,8 @@ class Writer:
             raise StorageError(
                 "the database has been closed; nothing was written. Open it again to write to it"
             )
-        if self._broken is not None:
-            raise self._broken
+        if self._committer.broken is not None:
+            raise self._committer.broken
         if len(self._queue) >= MAX_QUEUED:
             raise LimitExceeded(
                 f"{MAX_QUEUED} writes are waiting for the disk; try again later",
@@ -133,17 +132,22 @@ class Writer:
         """Commit what has come in."""
         batch = list(self._queue)
         self._queue.clear()
-        if self._is_quick(batch):
-            try:
-                broken = self._committer.commit(batch)
-            except LockedOutError:
-                pass  # wait for it on the thread
-            else:
-                self._deliver(batch, broken)
-                return
+        if not self._is_quick(batch):
+            self._begin_on_thread(batch)
+            return
+        try:
+            self._committer.commit(batch)
+        except LockedOutError:
+            self._begin_on_thread(batch)  # where it can wait for the lock
+        except BaseException:  # an interrupt: what was being written has its outcome
+            self._deliver(batch)
+            raise
+        else:
+            self._deliver(batch)
+
+    def _begin_on_thread(self, batch: list[Write]) -> None:
         self._on_thread(
-            lambda: self._committer.commit_patiently(batch),
-            lambda broken: self._deliver(batch, broken),
+            lambda: self._committer.commit_patiently(batch), lambda _: self._deliver(batch)
         )
 
     def _is_quick(self, batch: list[Write]) -> bool:
@@ -160,15 +164,14 @@ class Writer:
         running = self._loop.run_in_executor(self._executor, job)
         running.add_done_callback(lambda done: then(done.result()))
 
-    def _deliver(self, batch: list[Write], broken: StorageError | None) -> None:
-        if broken is not None and self._broken is None:
-            self._broken = broken
-            self._on_broken(broken)
-        if self._broken is not None:
+    def _deliver(self, batch: list[Write]) -> None:
+        broken = self._committer.broken
+        if broken is not None:
             while self._queue:
                 refused = self._queue.popleft()
-                refused.outcome = self._broken
+                refused.outcome = broken
                 batch.append(refused)
+            self._on_broken(broken)
         self._tell_of_foreign_writes()
         for write in batch:
             try:
