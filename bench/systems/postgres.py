@@ -30,6 +30,7 @@ import msgspec
 from bench import postgres_server
 from bench.trial import System
 from bench.workload import Connect
+from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 _encode = msgspec.json.Encoder().encode
@@ -106,8 +107,7 @@ def encode(state: CheckpointState | SheetState) -> str:
 
 def job_row(state: CheckpointState) -> tuple[object, ...]:
     """The values of `jobs`. The job alone: its sheets have rows of their own."""
-    job = msgspec.structs.replace(state, sheets={})
-    return (state.job_id, str(state.status), state.updated_at, encode(job))
+    return (state.job_id, str(state.status), state.updated_at, encode(without_sheets(state)))
 
 
 @contextmanager

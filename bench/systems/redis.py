@@ -29,6 +29,7 @@ from redis.asyncio import Redis
 from bench import redis_server
 from bench.trial import System
 from bench.workload import Connect
+from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 Value: TypeAlias = "bytes | bytearray | memoryview[int] | str | int | float"
@@ -100,11 +101,6 @@ class RedisStore:
 
     async def get_execution_history_count(self, job_id: str) -> int:
         return int(await self._redis.llen(f"history:{job_id}"))
-
-
-def without_sheets(state: CheckpointState) -> CheckpointState:
-    """The job alone: its sheets are kept beside it."""
-    return msgspec.structs.replace(state, sheets={})
 
 
 @contextmanager

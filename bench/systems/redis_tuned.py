@@ -20,9 +20,10 @@ from pathlib import Path
 
 from bench import redis_server
 from bench.systems.changes import Changes
-from bench.systems.redis import RedisStore, Value, decode_job, decode_sheet, encode, without_sheets
+from bench.systems.redis import RedisStore, Value, decode_job, decode_sheet, encode
 from bench.trial import System
 from bench.workload import Connect
+from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.states import CheckpointState
 
 JOB = b"job"

@@ -218,8 +218,7 @@ class _Link(asyncio.Protocol):
         self._backoff.reset()
         for ticket in done:
             _wake(ticket)
-        if self._waiting_for_slot:
-            self._offer_slots()
+        self._offer_slots()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whatever it was, what is unanswered is sent again

@@ -134,8 +134,7 @@ class SheetState(SheetFields, kw_only=True, omit_defaults=True):
     """
 
     def __post_init__(self) -> None:
-        if type(self.status) is not SheetStatus:
-            self.status = member(SheetStatus, "status", self.status)
+        self.status = member(SheetStatus, "status", self.status)
         self.check()
         if self.status is SheetStatus.COMPLETED and self.completed_at is None:
             self.completed_at = utc_now()
@@ -195,8 +194,7 @@ class CheckpointState(CheckpointFields, kw_only=True, omit_defaults=True):
     """
 
     def __post_init__(self) -> None:
-        if type(self.status) is not JobStatus:
-            self.status = member(JobStatus, "status", self.status)
+        self.status = member(JobStatus, "status", self.status)
         self.check()
         if self.status is JobStatus.RUNNING:
             self.started_at = self.started_at or utc_now()
@@ -431,7 +429,7 @@ _JOB_OPTIONAL_INTEGERS = dict.fromkeys(("current_sheet", "pid"), MIN_INTEGER)
 def _check_times(state: Struct, names: tuple[str, ...]) -> None:
     for name in names:
         value = getattr(state, name)
-        if value is not None and (type(value) is not datetime or value.tzinfo is not UTC):
+        if value is not None:
             setattr(state, name, as_utc(name, value))
 
 

@@ -94,6 +94,8 @@ def check_number(name: str, value: object, low: float = -math.inf, high: float =
 
 def member(kind: type[EnumT], name: str, value: str) -> EnumT:
     """The member of `kind` with this value, which may be text or another str enum's member."""
+    if type(value) is kind:
+        return value
     try:
         return kind(value)
     except ValueError:
