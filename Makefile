@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-full clean
+.PHONY: help run test lint soak fmt bench bench-full clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ run: $(INSTALLED) ## start a daemon and run a real job through it
 
 test: lint ## everything that decides whether a change may land
 	$(BIN)/python -m pytest
+
+soak: $(INSTALLED) ## the long versions of the tests of faults: about half an hour
+	$(BIN)/python -m pytest -m soak
 
 lint: $(INSTALLED) ## formatting, style, types and the arrows between packages
 	$(BIN)/ruff format --check .
