@@ -106,6 +106,7 @@ class Pipeline:
         self._sequences = [0] * SLOTS
         self._unanswered: dict[int, Ticket] = {}
         self._frames = FrameReader()
+        self._max_frame_bytes = MAX_FRAME_BYTES
 
     @property
     def free_slots(self) -> int:
@@ -130,7 +131,8 @@ class Pipeline:
         """The first half of `start`, which raises what it raises and changes nothing."""
         slot = self._free_slots[0]
         request_id = (self._sequences[slot] + 1) * SLOTS + slot
-        return Ticket(request_id, request, frame(encode_request(request_id, request)))
+        body = encode_request(request_id, request)
+        return Ticket(request_id, request, frame(body, self._max_frame_bytes))
 
     def begin(self, ticket: Ticket) -> None:
         """The second half, for the ticket that was prepared last."""
@@ -159,13 +161,14 @@ class Pipeline:
     def receive_data(self, data: bytes) -> list[Ticket]:
         """Take bytes from the daemon; gives the requests that are done now and not abandoned.
 
-        Raises ProtocolError when this daemon cannot be talked to, or refuses to go on.
+        Raises ProtocolError, PermissionDenied or LimitExceeded when this daemon cannot be talked
+        to, or refuses to go on.
         """
         done = []
         for body in self._frames.receive_data(data):
             request_id, message = open_envelope(body)
             if request_id == HELLO_ID:
-                decode_reply(Hello, message)
+                self._max_frame_bytes = decode_reply(Hello, message).max_frame_bytes
                 continue
             ticket = self._unanswered.get(request_id)
             if ticket is None:

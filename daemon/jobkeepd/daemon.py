@@ -19,6 +19,7 @@ from pathlib import Path
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.messages import DaemonStatus
 from jobkeep_protocol.version import __version__
+from jobkeepd.access import Access
 from jobkeepd.operations import Operations
 from jobkeepd.server import Server
 from jobkeepd.settings import Settings
@@ -58,17 +59,26 @@ class Daemon:
     async def run(self) -> None:
         """Serve until stopped; see `run` of this module."""
         database, socket = self._settings.database, self._settings.socket_path
-        for directory in (database.parent, socket.parent):
-            _make_private_directory(directory)
+        access, mode = _access(self._settings), self._settings.socket_permissions
+        _make_directory(database.parent, 0o700)
+        _make_directory(socket.parent, 0o755 if mode & 0o066 else 0o700)
         self._store = Store(
             database,
             self._settings.durability,
             self._on_broken,
             LOCK_PATIENCE_SECONDS,
             self._settings.cache_bytes,
+            self._settings,
         )
         self._operations = Operations(self._store, self._describe)
-        self._server = Server(socket, self._operations)
+        self._server = Server(
+            socket,
+            self._operations,
+            access=access,
+            limits=self._settings,
+            mode=mode,
+            group=self._settings.socket_group,
+        )
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.stop)
@@ -95,7 +105,7 @@ class Daemon:
         try:
             await asyncio.wait_for(self._server.drain(), DRAIN_SECONDS)
         except TimeoutError:
-            log.warning("%d clients did not take their replies", len(self._server.sessions))
+            log.warning("%d clients did not take their replies", len(self._server.connections))
         self._server.abort()
         await self._operations.close()
         await self._store.close()
@@ -115,17 +125,30 @@ class Daemon:
             wal_bytes=self._store.wal_bytes,
             durability=self._store.durability,
             schema_version=self._store.schema_version,
-            clients=len(self._server.sessions),
+            clients=len(self._server.connections),
             jobs=await self._store.jobs_by_status(),
             writes=self._store.writes,
             commits=self._store.commits,
         )
 
 
-def _make_private_directory(directory: Path) -> None:
-    """Make it, for this user only, if it is not there; leave one that is there as it is."""
+def _access(settings: Settings) -> Access:
+    """Who may do what. Raises InvalidRequest for a name that this machine does not know."""
+    return Access(
+        admins=settings.admins,
+        writers=settings.writers,
+        readers=settings.readers,
+        others=settings.others,
+        unseen_peers=settings.unseen_peers,
+    )
+
+
+def _make_directory(directory: Path, mode: int) -> None:
+    """Make it, with this mode, if it is not there; leave one that is there as it is."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            directory.chmod(mode)  # whatever the umask
     except OSError as error:
         raise StorageError(
             f"cannot make the directory {directory}: {error.strerror}; give places this user may "

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobkeep_protocol.errors import JobkeepError
+from jobkeep_protocol.errors import JobkeepError, PermissionDenied
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     DaemonStatus,
@@ -90,6 +90,8 @@ class Operations:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         except JobkeepError as error:
+            if isinstance(error, PermissionDenied):
+                log.warning("%s was denied: %s", peer, error)
             reply(encode_error(request_id, error))
 
     async def drain(self) -> None:

@@ -18,7 +18,10 @@ import stat
 from pathlib import Path
 
 from jobkeep_protocol.errors import JobkeepError
+from jobkeepd.access import Access, number_of_group
+from jobkeepd.connections import Connections
 from jobkeepd.files import FileIdentity
+from jobkeepd.limits import Limits
 from jobkeepd.operations import Operations
 from jobkeepd.session import Session
 
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 """Connections the kernel keeps while we are busy; create_unix_server would set 100."""
+
+SO_PASSRIGHTS = 83
+"""Linux 6.16 (asm-generic/socket.h); inherited by the sockets of connections."""
 
 MAX_PATH_BYTES = 107
 """The longest path of a Unix socket: sun_path is 108 bytes with its NUL (unix(7))."""
@@ -40,12 +46,28 @@ class SocketInUse(SocketError):
 
 
 class Server:
-    """Listens on one socket and keeps the sessions that came in through it."""
+    """Listens on one socket and keeps the sessions that came in through it.
 
-    def __init__(self, path: Path, operations: Operations) -> None:
+    `mode` and `group` are those of the socket file: who may connect.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        operations: Operations,
+        *,
+        access: Access,
+        limits: Limits,
+        mode: int = 0o600,
+        group: str = "",
+    ) -> None:
         self.path = path
-        self.sessions: set[Session] = set()
+        self.connections = Connections(limits, self._on_end)
         self._operations = operations
+        self._access = access
+        self._limits = limits
+        self._mode = mode
+        self._gid = number_of_group(group) if group else -1
         self._one_ended = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._identity: FileIdentity | None = None
@@ -55,7 +77,7 @@ class Server:
 
         Raises SocketError, or SocketInUse when another process listens there.
         """
-        listening = _listen(self.path)
+        listening = _listen(self.path, self._mode, self._gid)
         self._identity = FileIdentity.of(self.path)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
@@ -72,28 +94,25 @@ class Server:
 
     async def drain(self) -> None:
         """Answer what was received, then close every connection."""
-        for session in list(self.sessions):
+        for session in self.connections.all():
             session.drain()
-        while self.sessions:
+        while len(self.connections):
             self._one_ended.clear()
             await self._one_ended.wait()
 
     def abort(self) -> None:
         """Close every connection without answering."""
-        for session in list(self.sessions):
+        for session in self.connections.all():
             session.abort()
 
     def _new_session(self) -> Session:
-        session = Session(self._operations, self._end)
-        self.sessions.add(session)
-        return session
+        return Session(self._operations, self.connections, self._access, self._limits)
 
-    def _end(self, session: Session) -> None:
-        self.sessions.discard(session)
+    def _on_end(self) -> None:
         self._one_ended.set()
 
 
-def _listen(path: Path) -> socket.socket:
+def _listen(path: Path, mode: int, gid: int) -> socket.socket:
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise SocketError(
             f"the socket path {path} has {len(os.fsencode(path))} bytes; a Unix socket's has at "
@@ -101,9 +120,12 @@ def _listen(path: Path) -> socket.socket:
         )
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _refuse_descriptors(listening)
     umask = os.umask(0o177)  # the file must never be open to others, not even for a moment
     try:
         listening.bind(os.fspath(path))
+        os.chown(path, -1, gid)
+        path.chmod(mode)
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
@@ -112,6 +134,19 @@ def _listen(path: Path) -> socket.socket:
         os.umask(umask)
     listening.setblocking(False)
     return listening
+
+
+def _refuse_descriptors(listening: socket.socket) -> None:
+    """Have the kernel refuse open files that a peer sends along, where it can.
+
+    Before Linux 6.16 it cannot, and closes them when the message is read: nothing here asks for
+    them (unix(7), SCM_RIGHTS).
+    """
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
 
 
 def _remove_stale(path: Path) -> None:

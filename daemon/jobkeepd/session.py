@@ -1,10 +1,11 @@
 """One connection: frames in, requests to the operations, replies out.
 
 What lives here: the hello, the limits of a connection, and back-pressure. What may not: what a
-request does.
+request does, and what connections share (that is `connections`).
 
 Reading from a peer stops while it has too many requests in flight or is slow to take its replies,
-so that one connection can only ever occupy so much of the daemon.
+so that one connection can only ever occupy so much of the daemon. While it is not read from, no
+deadline runs for it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
-from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameReader, frame
+from jobkeep_protocol.framing import FrameReader, frame
 from jobkeep_protocol.messages import (
     HELLO_ID,
     OLDEST_PROTOCOL_VERSION,
     PROTOCOL_VERSION,
-    SLOTS,
     Hello,
     Welcome,
     decode_request,
@@ -30,43 +29,83 @@ from jobkeep_protocol.messages import (
     open_envelope,
 )
 from jobkeep_protocol.version import __version__
-from jobkeepd.access import Peer
+from jobkeepd.limits import Limits, RequestLimits, exceeded
 
 if TYPE_CHECKING:
+    from jobkeepd.access import Access, Peer
+    from jobkeepd.connections import Connections
     from jobkeepd.operations import Operations
 
 log = logging.getLogger(__name__)
 
-MAX_UNSENT_BYTES = 256 * 1024
-"""Replies waiting for a slow reader before nothing more is read from it."""
+MUCH_BYTES = 64 * 1024
+"""A part of a message, or a reply, that is no larger than this is not looked at for its size."""
 
 
 class Session(asyncio.Protocol):
-    """One connection, from its hello to its end."""
+    """One connection, from its first byte to its end."""
 
-    def __init__(self, operations: Operations, on_end: Callable[[Session], None]) -> None:
+    def __init__(
+        self, operations: Operations, connections: Connections, access: Access, limits: Limits
+    ) -> None:
         self._operations = operations
-        self._on_end = on_end
-        self._frames = FrameReader(limit=MAX_HELLO_BYTES)
+        self._connections = connections
+        self._access = access
+        self._limits = limits
+        self._request_limits = RequestLimits(limits)
+        self._frames = FrameReader(limit=limits.max_hello_bytes)
         self._transport: asyncio.Transport | None = None
         self._peer: Peer | None = None
         self._hello: Hello | None = None
         self._in_flight = 0
+        self._unsent_replies = 0
         self._is_writable = True
         self._is_draining = False
         self._is_reading = True
         self._is_beginning = False
         self._backlog: deque[bytes] = deque()
         """What came in one piece with requests that are under way, and has to wait for them."""
+        self._deadline: asyncio.TimerHandle | None = None
+        """Of the hello, and then of a frame that has begun."""
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end of a connection that was let in."""
+        assert self._peer is not None, "connection_made comes first"
+        return self._peer
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Replies that the peer has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """What has come of a message that is not complete."""
+        return self._frames.pending_bytes
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
-        self._peer = Peer.of(transport.get_extra_info("socket"))
+        self._bound_writing()
+        try:
+            self._peer = self._access.peer_of(transport.get_extra_info("socket"))
+            self._access.check_entry(self._peer)
+            self._connections.let_in(self)
+        except JobkeepError as error:
+            self._refuse(error)
+            return
+        self._start_deadline(self._limits.hello_seconds, "hello_seconds", "say hello at once")
+        if self._limits.idle_seconds:
+            self._idle_since = asyncio.get_running_loop().time()
+            self._look_whether_idle()
 
     def data_received(self, data: bytes) -> None:
+        if self._idle_timer is not None:
+            self._idle_since = asyncio.get_running_loop().time()
         try:
             for body in self._frames.receive_data(data):
                 if self._backlog or not self._may_begin:
@@ -75,7 +114,10 @@ class Session(asyncio.Protocol):
                     self._receive(body)
         except ProtocolError as error:
             self._refuse(error)
+        if self.unfinished_bytes > MUCH_BYTES:
+            self._connections.unfinished.grown(self)
         self._adjust_reading()
+        self._adjust_deadline()
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -83,12 +125,17 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_writable = True
+        self._unsent_replies = 0
+        self._bound_writing()
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whatever it was: what was received is done all the same
         self._transport = None
-        self._on_end(self)
+        self._stop_deadline()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._connections.ended(self)
 
     # -- the daemon's side --------------------------------------------------------------------
 
@@ -102,7 +149,13 @@ class Session(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # -- inside -------------------------------------------------------------------------------
+    def give_way(self, error: LimitExceeded) -> None:
+        """End the connection because others need what it holds, with the reason if it listens."""
+        self._refuse(error)
+        if self.unsent_bytes:
+            self.abort()
+
+    # -- requests -----------------------------------------------------------------------------
 
     def _receive(self, body: bytes) -> None:
         request_id, message = open_envelope(body)
@@ -113,13 +166,13 @@ class Session(asyncio.Protocol):
             request = decode_request(message)
             if isinstance(request, Hello):
                 raise InvalidRequest("hello was said before on this connection")
+            self._request_limits.check(request)
         except JobkeepError as error:
             self._send(encode_error(request_id, error))
             return
-        assert self._peer is not None, "connection_made comes first"
         self._in_flight += 1
         self._operations.dispatch(
-            self._peer, self._hello.client_id, request_id, request, self._answer, len(body)
+            self.peer, self._hello.client_id, request_id, request, self._answer, len(body)
         )
 
     def _greet(self, request_id: int, message: Any) -> None:
@@ -140,14 +193,16 @@ class Session(asyncio.Protocol):
                 {"oldest": OLDEST_PROTOCOL_VERSION, "newest": PROTOCOL_VERSION},
             )
         self._hello = hello
-        self._frames.limit = MAX_FRAME_BYTES
+        self._stop_deadline()
+        self._connections.said_hello(self)
+        self._frames.limit = self._limits.max_frame_bytes
         welcome = Welcome(
             PROTOCOL_VERSION,
             "jobkeepd",
             __version__,
             OLDEST_PROTOCOL_VERSION,
-            MAX_FRAME_BYTES,
-            SLOTS,
+            self._limits.max_frame_bytes,
+            self._limits.max_in_flight,
         )
         self._send(encode_reply(HELLO_ID, welcome))
 
@@ -157,26 +212,36 @@ class Session(asyncio.Protocol):
         self._go_on()
 
     def _send(self, body: bytes) -> None:
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return  # the client went away; what it asked for is done all the same
         try:
             framed = frame(body)
         except LimitExceeded as error:
             request_id, _ = open_envelope(body)
             framed = frame(encode_error(request_id, error))
+        is_slow = self.unsent_bytes > 0
         self._transport.write(framed)
+        if is_slow:
+            self._count_unsent_reply()
+        else:
+            self._unsent_replies = 0
+        if is_slow or len(framed) > MUCH_BYTES:
+            self._connections.unsent.grown(self)
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def _refuse(self, error: JobkeepError) -> None:
         """Give one reason and close."""
-        log.info("connection of pid %d refused: %s", self._peer.pid if self._peer else 0, error)
+        level = logging.INFO if isinstance(error, ProtocolError) else logging.WARNING
+        log.log(level, "connection of %s refused: %s", self._peer or "an unknown peer", error)
         self._send(encode_error(HELLO_ID, error))
         if self._transport is not None:
             self._transport.close()
 
+    # -- back-pressure ------------------------------------------------------------------------
+
     @property
     def _may_begin(self) -> bool:
         """Whether one request more may be begun."""
-        return self._is_writable and self._in_flight < SLOTS
+        return self._is_writable and self._in_flight < self._limits.max_in_flight
 
     def _go_on(self) -> None:
         """There may be room now: begin what had to wait, and read on."""
@@ -203,3 +268,53 @@ class Session(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+        self._adjust_deadline()
+
+    def _count_unsent_reply(self) -> None:
+        """The peer has not taken the replies before this one: stop reading when there are many."""
+        self._unsent_replies += 1
+        if self._unsent_replies >= self._limits.max_unsent_replies and self._is_writable:
+            assert self._transport is not None, "nothing is sent without one"
+            self._transport.set_write_buffer_limits(high=0)  # until all of them are taken
+
+    def _bound_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(
+                high=self._limits.max_unsent_bytes_per_connection
+            )
+
+    # -- deadlines ----------------------------------------------------------------------------
+
+    def _adjust_deadline(self) -> None:
+        """A frame that has begun has to end in time, unless it is us who do not read on."""
+        if self._hello is None:
+            return
+        if not self.unfinished_bytes or not self._is_reading:
+            self._stop_deadline()
+        elif self._deadline is None:
+            self._start_deadline(
+                self._limits.frame_seconds, "frame_seconds", "send messages in one piece"
+            )
+
+    def _start_deadline(self, seconds: float, limit: str, advice: str) -> None:
+        def too_late() -> None:
+            what = f"what was begun on this connection was not complete within {seconds:g} s"
+            self._refuse(exceeded(limit, seconds, what, advice))
+
+        self._deadline = asyncio.get_running_loop().call_later(seconds, too_late)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _look_whether_idle(self) -> None:
+        """Close after a time without requests. A client that has more to say connects again."""
+        loop = asyncio.get_running_loop()
+        if self._in_flight:
+            self._idle_since = loop.time()
+        closes_at = self._idle_since + self._limits.idle_seconds
+        if loop.time() < closes_at:
+            self._idle_timer = loop.call_at(closes_at, self._look_whether_idle)
+        elif self._transport is not None:
+            self._transport.close()

@@ -12,20 +12,21 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.version import __version__
+from jobkeepd.limits import Limits
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES
 
 ENVIRONMENT_PREFIX = "JOBKEEPD_"
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a daemon is started with."""
+class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a daemon is started with, its limits included."""
 
     db: Annotated[
         str,
@@ -41,6 +42,48 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "jobkeep.sock, else /run/jobkeep/jobkeep.sock)"
         ),
     ] = ""
+    socket_mode: Annotated[
+        str,
+        Meta(
+            pattern="^0?[0-7]{3}$",
+            description="the permissions of the socket, as chmod has them: who may connect "
+            "(default: 0600, this user only)",
+        ),
+    ] = "0600"
+    socket_group: Annotated[
+        str,
+        Meta(
+            description="the group of the socket, for --socket-mode 0660 (default: that of this "
+            "user)"
+        ),
+    ] = ""
+    admins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="who may do everything, beside root and this user: uid:NUMBER, user:NAME, "
+            "gid:NUMBER or group:NAME, with commas between"
+        ),
+    ] = ()
+    writers: Annotated[
+        tuple[str, ...], Meta(description="who may read and write, named in the same way")
+    ] = ()
+    readers: Annotated[
+        tuple[str, ...], Meta(description="who may only read, named in the same way")
+    ] = ()
+    others: Annotated[
+        Literal["none", "read", "write", "admin"],
+        Meta(
+            description="what whoever may connect and is not named may do; none: connect in vain "
+            "(default: write)"
+        ),
+    ] = "write"
+    unseen_peers: Annotated[
+        Literal["refuse", "allow"],
+        Meta(
+            description="what becomes of peers outside the daemon's pid namespace, whose death it "
+            "cannot notice (default: refuse)"
+        ),
+    ] = "refuse"
     durability: Annotated[
         Literal["full", "normal"],
         Meta(
@@ -77,6 +120,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return Path(self.socket.removeprefix("unix://"))
         return _default_directory_of_runtime() / "jobkeep.sock"
 
+    @property
+    def socket_permissions(self) -> int:
+        """Who may connect, as the bits of a mode."""
+        return int(self.socket_mode, 8)
+
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings for a command line and an environment.
@@ -110,28 +158,69 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _checked(source: str, name: str, value: Any) -> Any:
+    annotation = _TYPES[name]
+    if isinstance(value, str) and _is_list(name):
+        value = [one for one in value.split(",") if one]
     try:
-        return msgspec.convert(value, _TYPES[name], strict=False)
+        return msgspec.convert(value, annotation, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"{source} is {value!r}; expected {_expected(name)}") from error
 
 
 def _expected(name: str) -> str:
+    """What a setting may be, in words."""
+    kind, meta = _kind(name), _meta(name)
     if choices := _choices(name):
         return f"one of {', '.join(choices)}"
-    return "a whole number of bytes, 0 or more" if name.endswith("_bytes") else "text"
+    if kind is str:
+        return "permissions such as 0660" if meta.pattern else "text"
+    if _is_list(name):
+        return "names with commas between"
+    unit = name.rpartition("_")[2]
+    what = f"a whole number of {unit}" if unit == "bytes" else "a whole number"
+    if kind is float:
+        what = "a number of seconds"
+    if meta.le is not None:
+        return f"{what} from {meta.ge} to {meta.le}"
+    return f"{what} above 0" if meta.gt is not None else f"{what}, {meta.ge} or more"
+
+
+def _kind(name: str) -> Any:
+    return get_args(_TYPES[name])[0]
+
+
+def _meta(name: str) -> Meta:
+    (meta,) = _TYPES[name].__metadata__
+    assert isinstance(meta, Meta), name
+    return meta
+
+
+def _is_list(name: str) -> bool:
+    return get_origin(_kind(name)) is tuple
 
 
 def _choices(name: str) -> list[str]:
     """The values of a setting that has only a few."""
-    return [str(one) for one in get_args(get_args(_TYPES[name])[0])]
+    return [str(one) for one in get_args(_kind(name))] if not _is_list(name) else []
 
 
 def _metavar(name: str) -> str:
     """How the value of a flag is written in --help."""
     if choices := _choices(name):
         return f"{{{','.join(choices)}}}"
-    return "BYTES" if name.endswith("_bytes") else "PATH"
+    if _is_list(name):
+        return "WHO"
+    if _kind(name) is str:
+        return {"socket_mode": "MODE", "socket_group": "GROUP"}.get(name, "PATH")
+    unit = name.rpartition("_")[2].upper()
+    return unit if unit in {"BYTES", "SECONDS"} else "NUMBER"
+
+
+def _help(name: str) -> str:
+    """What a flag is for; a limit's default is told by its value."""
+    description = (_meta(name).description or "").replace("%", "%%")
+    default = Settings.__struct_defaults__[Settings.__struct_fields__.index(name)]
+    return f"{description} (default: {default:,})" if name in _LIMITS else description
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,17 +234,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jobkeepd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
-    for name, annotation in _TYPES.items():
-        (meta,) = annotation.__metadata__
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar=_metavar(name),
-            help=meta.description,
+    limits = parser.add_argument_group("limits")
+    for name in sorted(_TYPES, key=lambda name: name in _LIMITS):
+        (limits if name in _LIMITS else parser).add_argument(
+            f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(name), help=_help(name)
         )
     return parser
 
 
+_LIMITS = frozenset(Limits.__struct_fields__)
 _TYPES = get_type_hints(Settings, include_extras=True)
 
 

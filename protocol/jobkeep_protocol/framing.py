@@ -26,16 +26,16 @@ MAX_HELLO_BYTES = 64 * 1024
 """The largest body accepted from a peer that has not said hello yet."""
 
 
-def frame(body: bytes) -> bytes:
+def frame(body: bytes, limit: int = MAX_FRAME_BYTES) -> bytes:
     """Put the length before `body`.
 
-    Raises LimitExceeded when the body is larger than any peer accepts.
+    Raises LimitExceeded when the body is larger than the peer accepts.
     """
-    if len(body) > MAX_FRAME_BYTES:
+    if len(body) > limit:
         raise LimitExceeded(
-            f"a message of {len(body)} bytes does not fit in a frame of {MAX_FRAME_BYTES} bytes; "
+            f"a message of {len(body)} bytes does not fit in a frame of {limit} bytes; "
             "save the sheets one at a time with save_sheet, or make the outputs smaller",
-            {"limit": "frame", "maximum": MAX_FRAME_BYTES, "value": len(body)},
+            {"limit": "max_frame_bytes", "maximum": limit, "value": len(body)},
         )
     return len(body).to_bytes(HEADER_BYTES, "big") + body
 
@@ -52,9 +52,9 @@ class FrameReader:
         self._wanted = HEADER_BYTES
 
     @property
-    def is_inside_frame(self) -> bool:
-        """Whether a frame has begun to arrive and is not complete."""
-        return bool(self._pending)
+    def pending_bytes(self) -> int:
+        """How much has arrived of a frame that is not complete; 0 between two frames."""
+        return len(self._pending)
 
     def receive_data(self, data: bytes) -> Iterator[bytes]:
         """Take the next bytes of the stream; give the bodies that are now complete, one by one.
@@ -84,5 +84,5 @@ class FrameReader:
         if not 0 < length <= self.limit:
             raise ProtocolError(
                 f"a frame announces {length} bytes; 1 to {self.limit} are allowed here",
-                {"limit": "frame", "maximum": self.limit, "value": length},
+                {"limit": "max_frame_bytes", "maximum": self.limit, "value": length},
             )

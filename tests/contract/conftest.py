@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobkeep_protocol.backend import StateBackend
 from jobkeep_protocol.states import CheckpointState
+from jobkeepd.limits import Limits
 from jobkeepd.store import readers, reads
 from tests.contract.implementations import IMPLEMENTATIONS
 from tests.support import new_debug_loop
@@ -26,7 +28,12 @@ async def backend(
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies that fill a page soon: after 10 rows, 4 kB or 5 jobs."""
-    monkeypatch.setattr(readers, "PAGE_ROWS", 10)
+    make = readers.Readers.__init__
+
+    def make_with_small_pages(self: readers.Readers, database: Path, limits: Limits) -> None:
+        make(self, database, msgspec.structs.replace(limits, max_page_rows=10))
+
+    monkeypatch.setattr(readers.Readers, "__init__", make_with_small_pages)
     monkeypatch.setattr(readers, "PAGE_BYTES", 4_096)
     monkeypatch.setattr(readers, "STATE_BYTES", 4_096)
     monkeypatch.setattr(readers, "FIRST_ROWS", 3)

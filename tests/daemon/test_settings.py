@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobkeep_protocol.errors import InvalidRequest
+from jobkeepd.limits import Limits
 from jobkeepd.settings import Settings, read_settings
 
 
@@ -51,41 +53,45 @@ def test_file_may_be_named_by_a_variable_and_by_a_flag_before_it(
     assert read_settings(["--config", str(other)], variable).db == "/from/other.db"
 
 
-@pytest.mark.parametrize(
-    ("flag", "name", "value"),
-    [
-        ("--db", "db", "/x.db"),
-        ("--socket", "socket", "/x.sock"),
-        ("--durability", "durability", "normal"),
-        ("--cache-bytes", "cache_bytes", 1_000_000),
-        ("--log-format", "log_format", "journal"),
-        ("--log-level", "log_level", "warning"),
-    ],
-)
-def test_each_setting_has_a_flag_a_variable_and_a_key(
-    tmp_path: Path, flag: str, name: str, value: str | int
-) -> None:
+VALUES: dict[str, tuple[str, Any]] = {
+    "db": ("/x.db", "/x.db"),
+    "socket": ("/x.sock", "/x.sock"),
+    "socket_mode": ("0660", "0660"),
+    "socket_group": ("people", "people"),
+    "admins": ("uid:1,group:x", ("uid:1", "group:x")),
+    "writers": ("user:x", ("user:x",)),
+    "readers": ("", ()),
+    "others": ("none", "none"),
+    "unseen_peers": ("allow", "allow"),
+    "durability": ("normal", "normal"),
+    "cache_bytes": ("1000000", 1_000_000),
+    "log_format": ("journal", "journal"),
+    "log_level": ("warning", "warning"),
+    "idle_seconds": ("0", 0.0),
+    **dict.fromkeys(("hello_seconds", "frame_seconds", "read_seconds"), ("1.5", 1.5)),
+    "max_frame_bytes": ("5000", 5_000),
+    "max_hello_bytes": ("5000", 5_000),
+    **{
+        name: ("7", 7)
+        for name in Limits.__struct_fields__
+        if not name.endswith("_seconds") and name not in {"max_frame_bytes", "max_hello_bytes"}
+    },
+}
+"""A value of each setting: as a flag or a variable has it, and as it is understood."""
+
+
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_each_setting_has_a_flag_a_variable_and_a_key(tmp_path: Path, name: str) -> None:
+    text, value = VALUES[name]
     path = tmp_path / "one.toml"
     path.write_text(f"{name} = {json.dumps(value)}")
 
     for found in (
-        read_settings([flag, str(value)], {}),
-        read_settings([], {f"JOBKEEPD_{name.upper()}": str(value)}),
+        read_settings([f"--{name.replace('_', '-')}", text], {}),
+        read_settings([], {f"JOBKEEPD_{name.upper()}": text}),
         read_settings(["--config", str(path)], {}),
     ):
         assert getattr(found, name) == value
-    assert name in Settings.__struct_fields__
-
-
-def test_every_setting_is_among_those_tested() -> None:
-    assert Settings.__struct_fields__ == (
-        "db",
-        "socket",
-        "durability",
-        "cache_bytes",
-        "log_format",
-        "log_level",
-    )
 
 
 def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) -> None:
@@ -110,9 +116,27 @@ def test_size_that_is_no_number_of_bytes_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--max-in-flight", "65", "a whole number from 1 to 64"),
+        ("--max-in-flight", "0", "a whole number from 1 to 64"),
+        ("--max-connections", "0", "a whole number, 1 or more"),
+        ("--max-frame-bytes", "4095", "a whole number of bytes from 4096 to 33554432"),
+        ("--hello-seconds", "0", "a number of seconds above 0"),
+        ("--idle-seconds", "-1", "a number of seconds, 0 or more"),
+        ("--socket-mode", "rw", "permissions such as 0660"),
+        ("--others", "root", "one of none, read, write, admin"),
+    ],
+)
+def test_limit_that_is_out_of_its_bounds_is_refused(flag: str, value: str, expected: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{flag} is '{value}'; expected {expected}"):
+        read_settings([f"{flag}={value}"], {})
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("dbb = 1", "unknown key 'dbb'; expected db, socket, durability"),
+        ("dbb = 1", "unknown key 'dbb'; expected .*db, socket, socket_mode"),
         ("db = 5", "db is 5; expected text"),
         ("db = ", "cannot be read"),
         ("[db]\nx = 1", r"db is \{'x': 1\}"),
@@ -124,6 +148,11 @@ def test_file_that_is_not_allowed_is_refused(tmp_path: Path, text: str, words: s
     with pytest.raises(InvalidRequest, match=words) as refused:
         read_settings(["--config", str(path)], {})
     assert str(path) in str(refused.value)
+
+
+def test_mode_of_the_socket_is_octal() -> None:
+    assert Settings().socket_permissions == 0o600
+    assert Settings(socket_mode="660").socket_permissions == 0o660
 
 
 def test_socket_may_be_a_uri() -> None:

@@ -42,6 +42,7 @@ from jobkeep_protocol.messages import (
     open_envelope,
 )
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
+from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.store import applied as applied_module
 from jobkeepd.store import committer as committer_module
 from jobkeepd.store import reads as reads_module
@@ -73,13 +74,16 @@ def save(job_id: str = "job") -> Save:
 class OpenStore:
     """A store, and the requests that were made to it."""
 
-    def __init__(self, database: Path) -> None:
-        self.store = Store(database, "full", lambda _: None)
+    def __init__(self, database: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.store = Store(database, "full", lambda _: None, limits=limits)
 
-    def submit(self, request: Request[Any], key: RequestKey = NO_KEY) -> asyncio.Future[Any]:
+    def submit(
+        self, request: Request[Any], key: RequestKey = NO_KEY, size: int | None = None
+    ) -> asyncio.Future[Any]:
         """Hand in a write; the future has the body of its reply, or its error."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        size = len(encode_request(key.request_id, request))
+        if size is None:
+            size = len(encode_request(key.request_id, request))
         self.store.submit(request, key, None, answered.set_result, size)
         return answered
 
@@ -443,7 +447,7 @@ def test_write_that_was_committed_before_the_lock_was_lost_is_not_applied_again(
 ) -> None:
     let_deletes(_refuse_after_a_change, monkeypatch)
     create_private(database)
-    connection = open_for_writing(database, "full")
+    connection = open_for_writing(database, "full", 0)
     migrate(connection)
     committer = Committer(database, connection)
     committer.commit([Write(save(), print)])
@@ -470,18 +474,36 @@ def test_write_that_was_committed_before_the_lock_was_lost_is_not_applied_again(
     committer.close()
 
 
+@pytest.mark.parametrize(
+    ("limits", "limit", "maximum"),
+    [
+        (Limits(max_queued_writes=3), "max_queued_writes", 3),
+        (Limits(max_queued_bytes=300), "max_queued_bytes", 300),
+    ],
+)
 async def test_queue_that_is_full_is_said_to_be_so(
-    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+    database: Path, limits: Limits, limit: str, maximum: int
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_QUEUED", 3)
-    taken = [opened.submit(RECORD) for _ in range(3)]
+    opened = OpenStore(database, limits)
+    await opened.write(save())
+    taken = [opened.submit(RECORD, size=100) for _ in range(3)]
 
-    with pytest.raises(LimitExceeded, match="3 writes are waiting for the disk") as refused:
-        opened.submit(RECORD)
+    with pytest.raises(LimitExceeded, match="busy: 3 writes of 300 bytes wait") as refused:
+        opened.submit(RECORD, size=1)
 
-    assert refused.value.data == {"limit": "queued_writes", "maximum": 3}
+    assert refused.value.data == {"limit": limit, "maximum": maximum}
     await asyncio.gather(*taken)
     assert await opened.write(RECORD) == 4
+    await opened.store.close()
+
+
+async def test_write_that_is_larger_than_the_queue_is_taken_when_nothing_waits(
+    database: Path,
+) -> None:
+    opened = OpenStore(database, Limits(max_queued_bytes=10))
+    await opened.write(save())
+    assert await opened.submit(RECORD, size=11) is not None
+    await opened.store.close()
 
 
 async def test_close_finishes_what_was_submitted(open_store: Callable[[], OpenStore]) -> None:

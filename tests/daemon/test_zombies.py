@@ -335,7 +335,7 @@ def test_daemon_in_a_namespace_leaves_alone_whom_it_cannot_see(
     daemon_process: DaemonProcess,
 ) -> None:
     daemon_process.wrapper = [*NEW_PID_NAMESPACE, "--mount-proc"]
-    daemon_process.start()
+    daemon_process.start("--unseen-peers", "allow")
     with worker(daemon_process.socket, f"{RUN}; {CLAIM}") as process:
         process.kill()
         with Wire(daemon_process.socket) as wire:

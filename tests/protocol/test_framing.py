@@ -56,16 +56,18 @@ def test_any_bodies_survive_any_cutting(bodies: list[bytes], cuts: list[int]) ->
     found = read_all(reader, [stream[a:b] for a, b in itertools.pairwise(places)])
 
     assert found == bodies
-    assert not reader.is_inside_frame
+    assert reader.pending_bytes == 0
 
 
-def test_reader_knows_that_it_is_inside_a_frame() -> None:
+def test_reader_knows_how_much_has_come_of_a_frame() -> None:
     reader = FrameReader()
-    assert not reader.is_inside_frame
+    assert reader.pending_bytes == 0
     assert read_all(reader, [frame(b"abc")[:2]]) == []
-    assert reader.is_inside_frame
-    assert read_all(reader, [frame(b"abc")[2:]]) == [b"abc"]
-    assert not reader.is_inside_frame
+    assert reader.pending_bytes == 2
+    assert read_all(reader, [frame(b"abc")[2:] + frame(b"def")[:5]]) == [b"abc"]
+    assert reader.pending_bytes == 5
+    assert read_all(reader, [frame(b"def")[5:]]) == [b"def"]
+    assert reader.pending_bytes == 0
 
 
 def test_frame_at_the_cap_is_sent_and_received() -> None:
@@ -78,10 +80,17 @@ def test_frame_one_byte_above_the_cap_is_not_sent() -> None:
         frame(bytes(MAX_FRAME_BYTES + 1))
 
     assert refused.value.data == {
-        "limit": "frame",
+        "limit": "max_frame_bytes",
         "maximum": MAX_FRAME_BYTES,
         "value": MAX_FRAME_BYTES + 1,
     }
+
+
+def test_frame_for_a_peer_that_accepts_less_is_held_to_that() -> None:
+    assert frame(bytes(100), limit=100) == b"\x00\x00\x00\x64" + bytes(100)
+    with pytest.raises(LimitExceeded, match="a message of 101 bytes does not fit") as refused:
+        frame(bytes(101), limit=100)
+    assert refused.value.data["maximum"] == 100
 
 
 def test_frame_one_byte_above_the_cap_is_refused_at_its_header() -> None:

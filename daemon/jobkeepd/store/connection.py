@@ -30,8 +30,6 @@ from jobkeep_protocol.errors import StorageError
 
 Durability = Literal["full", "normal"]
 
-WAL_LIMIT_BYTES = 16 * 1024 * 1024
-
 
 def create_private(database: Path) -> None:
     """Make an empty file that only this user may read, unless there is one.
@@ -63,7 +61,9 @@ def open_for_looking(database: Path) -> Iterator[sqlite3.Connection]:
         ) from error
 
 
-def open_for_writing(database: Path, durability: Durability) -> sqlite3.Connection:
+def open_for_writing(
+    database: Path, durability: Durability, wal_keep_bytes: int
+) -> sqlite3.Connection:
     """The one connection that writes. It may be used from one thread at a time, any thread.
 
     Raises StorageError for a file that is no database, or cannot be opened.
@@ -83,7 +83,7 @@ def open_for_writing(database: Path, durability: Durability) -> sqlite3.Connecti
         connection.execute(f"PRAGMA synchronous = {durability}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {wal_keep_bytes}")
     except sqlite3.Error as error:
         connection.close()
         raise StorageError(

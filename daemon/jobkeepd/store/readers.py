@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import msgspec
 
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.framing import MAX_FRAME_BYTES
+from jobkeepd.limits import Limits, exceeded
 from jobkeepd.store.connection import reading_uri
 
 CONNECTIONS = 4
@@ -37,7 +38,6 @@ that belong together can only be had while nobody changes the job."""
 MAX_PAGE_BYTES = MAX_FRAME_BYTES - 64 * 1024
 """The most that fits in a frame with what is around it."""
 
-PAGE_ROWS = 1_000
 FIRST_ROWS = 16
 """Rows fetched before it is known how large they are: one of them can be as large as a frame."""
 
@@ -49,15 +49,18 @@ that a long read makes no short write wait for longer."""
 class Readers:
     """A pool of read-only connections, opened as they are needed."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, limits: Limits) -> None:
+        self.max_page_rows = limits.max_page_rows
+        self._seconds = limits.read_seconds
         self._uri = reading_uri(database)
         self._free: list[aiosqlite.Connection] = []
         self._all: list[aiosqlite.Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._interrupts: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A connection whose statements all see the same commit."""
+        """A connection whose statements all see the same commit; raises what `connection` does."""
         async with self.connection() as connection:
             await connection.execute("BEGIN")
             try:
@@ -69,13 +72,15 @@ class Readers:
     async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
         """A connection for one read; waits for one while all are in use.
 
-        Raises StorageError for whatever SQLite refuses in it.
+        Raises LimitExceeded when the read takes too long, StorageError for whatever SQLite refuses
+        in it.
         """
         async with self._places:
             try:
                 connection = self._free.pop() if self._free else await self._open()
                 try:
-                    yield connection
+                    async with self._in_time(connection):
+                        yield connection
                 finally:
                     self._free.append(connection)
             except sqlite3.Error as error:
@@ -87,6 +92,31 @@ class Readers:
             await connection.close()
         self._all.clear()
         self._free.clear()
+
+    @asynccontextmanager
+    async def _in_time(self, connection: aiosqlite.Connection) -> AsyncIterator[None]:
+        """End what is read on this connection when it takes too long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
+        # Cancelling the task that waits does not end the statement it waits for.
+        interrupt = loop.call_at(deadline, lambda: self._keep(connection.interrupt()))
+        try:
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError:
+            raise exceeded(
+                "read_seconds",
+                self._seconds,
+                f"reading took longer than {self._seconds:g} s and was ended",
+                "ask for less at once, or try again when less is going on",
+            ) from None
+        finally:
+            interrupt.cancel()
+
+    def _keep(self, interrupting: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(interrupting)
+        self._interrupts.add(task)
+        task.add_done_callback(self._interrupts.discard)
 
     async def _open(self) -> aiosqlite.Connection:
         opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
@@ -142,11 +172,10 @@ async def read_page(
     statement: str,
     values: Sequence[Any],
     encode: Callable[[Any], msgspec.Raw | None],
-    max_rows: float | None = None,
+    max_rows: float,
 ) -> Page:
-    """The first rows of a statement, as many as make a page: of PAGE_ROWS rows, or `max_rows`."""
-    page = Page(PAGE_BYTES, PAGE_ROWS if max_rows is None else max_rows)
-    return await _fill(page, connection, statement, values, encode)
+    """The first rows of a statement, as many as make a page of at most `max_rows`."""
+    return await _fill(Page(PAGE_BYTES, max_rows), connection, statement, values, encode)
 
 
 async def read_state(

@@ -16,6 +16,7 @@ import msgspec
 
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import Load, Read, encode_part
+from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
 from jobkeepd.store.applied import RequestKey
@@ -52,6 +53,7 @@ class Store:
         on_broken: Callable[[StorageError], None],
         lock_patience: float = 0.0,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Take the lock, open the file, bring its schema to this version.
 
@@ -65,17 +67,19 @@ class Store:
             create_private(database)
             with open_for_looking(database) as looking:
                 check(looking)
-            connection = open_for_writing(database, durability)
+            connection = open_for_writing(database, durability, limits.wal_keep_bytes)
             try:
                 migrate(connection)
-                self._writer = Writer(database, connection, on_broken, self._cache.all_changed)
+                self._writer = Writer(
+                    database, connection, on_broken, self._cache.all_changed, limits
+                )
             except BaseException:
                 connection.close()
                 raise
         except BaseException:
             self._lock.release()
             raise
-        self._readers = Readers(database)
+        self._readers = Readers(database, limits)
 
     def known(self, request: Read[Any]) -> Any:
         """The reply to a read, if it is in memory; else None."""

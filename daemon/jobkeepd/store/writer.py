@@ -27,15 +27,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from jobkeep_protocol.errors import LimitExceeded, StorageError
+from jobkeep_protocol.errors import StorageError
+from jobkeepd.limits import Limits, exceeded
 from jobkeepd.store.committer import Committer, LockedOutError, Write
 from jobkeepd.store.writes import is_small
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_QUEUED = 4_096
 
 FEW_WRITES = 128
 FEW_BYTES = 1024 * 1024
@@ -62,12 +61,15 @@ class Writer:
         connection: sqlite3.Connection,
         on_broken: Callable[[StorageError], None],
         on_foreign_write: Callable[[], None],
+        limits: Limits,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(database, connection)
         self._on_broken = on_broken
         self._on_foreign_write = on_foreign_write
+        self._limits = limits
         self._queue: deque[Write] = deque()
+        self._queued_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
@@ -97,12 +99,10 @@ class Writer:
             )
         if self._committer.broken is not None:
             raise self._committer.broken
-        if len(self._queue) >= MAX_QUEUED:
-            raise LimitExceeded(
-                f"{MAX_QUEUED} writes are waiting for the disk; try again later",
-                {"limit": "queued_writes", "maximum": MAX_QUEUED},
-            )
+        if write.key is not None:  # what the daemon has to write itself is never too much
+            self._check_room(write.size)
         self._queue.append(write)
+        self._queued_bytes += write.size
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._begin)  # with all that other connections have sent by now
@@ -130,8 +130,7 @@ class Writer:
 
     def _begin(self) -> None:
         """Commit what has come in."""
-        batch = list(self._queue)
-        self._queue.clear()
+        batch = self._take_queue()
         if not self._is_quick(batch):
             self._begin_on_thread(batch)
             return
@@ -144,6 +143,22 @@ class Writer:
             raise
         else:
             self._deliver(batch)
+
+    def _check_room(self, size: int) -> None:
+        limits = self._limits
+        for limit, maximum, wanted in (
+            ("max_queued_writes", limits.max_queued_writes, len(self._queue) + 1),
+            ("max_queued_bytes", limits.max_queued_bytes, self._queued_bytes + size),
+        ):
+            if wanted > maximum and self._queue:
+                what = f"busy: {len(self._queue)} writes of {self._queued_bytes} bytes wait"
+                raise exceeded(limit, maximum, f"{what} for the disk", "try again later")
+
+    def _take_queue(self) -> list[Write]:
+        taken = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        return taken
 
     def _begin_on_thread(self, batch: list[Write]) -> None:
         self._on_thread(
@@ -167,8 +182,7 @@ class Writer:
     def _deliver(self, batch: list[Write]) -> None:
         broken = self._committer.broken
         if broken is not None:
-            while self._queue:
-                refused = self._queue.popleft()
+            for refused in self._take_queue():
                 refused.outcome = broken
                 batch.append(refused)
             self._on_broken(broken)
