@@ -44,6 +44,11 @@ class DaemonProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def descriptors(self) -> int:
+        """How many files it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 # a number is wanted
+
+    @property
     def is_accepting(self) -> bool:
         """Whether the socket takes connections."""
         return accepts(self.socket)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+import msgspec
 
 from jobkeep_protocol.framing import FrameReader, frame
 from jobkeep_protocol.messages import (
@@ -43,6 +46,7 @@ class Wire:
         self._frames = FrameReader()
         self._received: list[bytes] = []
         self._ids = itertools.count(1)
+        self._filled = 0
         if hello:
             self.welcome = self.say_hello(client_id)
 
@@ -84,6 +88,14 @@ class Wire:
             self._received.extend(self._frames.receive_data(data))
         return open_envelope(self._received.pop(0))
 
+    def is_closed(self) -> bool:
+        """Whether the daemon closes the connection, after what it may say; waits for that."""
+        try:
+            while True:
+                self.receive()
+        except (EOFError, ConnectionError):
+            return True
+
     def reply_to(self, operation: type[Request[T]]) -> T:
         """The next answer, decoded as one to `operation`. Raises its error."""
         return decode_reply(operation, self.receive()[1])
@@ -94,6 +106,47 @@ class Wire:
         request_id, message = self.receive()
         assert request_id == sent, "another reply came first"
         return decode_reply(type(request), message)
+
+    def ask_raw(self, message: list[Any], request_id: int = 9) -> Any:
+        """Send a message that no request may be; gives what the answer holds, decoded."""
+        self.send_bytes(frame(msgspec.msgpack.encode([request_id, message])))
+        return msgspec.msgpack.decode(self.receive()[1])
+
+    def fill_up(self, request: Request[Any]) -> None:
+        """Send a request again and again, taking no reply, until the kernel takes no more.
+
+        Afterwards a part of a request may be on its way, and nothing more can be asked.
+        """
+        data = frame(encode_request(next(self._ids), request))
+        self._socket.setblocking(False)
+        try:
+            while True:
+                taken = 0
+                while taken < len(data):
+                    taken += self._socket.send(data[taken:])
+                self._filled += 1
+        except BlockingIOError:
+            pass
+        finally:
+            self._socket.settimeout(scaled(PATIENCE))
+
+    def replies_to(self, request: Request[T]) -> Iterator[T]:
+        """The replies to all that `fill_up` has sent."""
+        while self._filled:
+            self._filled -= 1
+            yield self.reply_to(type(request))
+
+    def send_with_descriptors(self, request: Request[Any], descriptors: list[int]) -> None:
+        """Send a request, and open files along with it where the kernel allows that."""
+        data = frame(encode_request(next(self._ids), request))
+        try:
+            socket.send_fds(self._socket, [data], descriptors)
+        except PermissionError:  # from Linux 6.16 on the daemon has it refused
+            self.send_bytes(data)
+
+    def shut_down(self, how: int) -> None:
+        """Close one direction."""
+        self._socket.shutdown(how)
 
     def save(self, state: CheckpointState, request_id: int | None = None) -> Saved:
         """Save a whole state."""

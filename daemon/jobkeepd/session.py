@@ -119,6 +119,11 @@ class Session(asyncio.Protocol):
         self._adjust_reading()
         self._adjust_deadline()
 
+    def eof_received(self) -> bool:
+        """The peer sends no more, and may still read: answer what was received, then close."""
+        self.drain()
+        return True
+
     def pause_writing(self) -> None:
         self._is_writable = False
         self._adjust_reading()
@@ -151,9 +156,11 @@ class Session(asyncio.Protocol):
 
     def give_way(self, error: LimitExceeded) -> None:
         """End the connection because others need what it holds, with the reason if it listens."""
-        self._refuse(error)
         if self.unsent_bytes:
+            self._log_refusal(error)
             self.abort()
+        else:
+            self._refuse(error)
 
     # -- requests -----------------------------------------------------------------------------
 
@@ -230,11 +237,14 @@ class Session(asyncio.Protocol):
 
     def _refuse(self, error: JobkeepError) -> None:
         """Give one reason and close."""
-        level = logging.INFO if isinstance(error, ProtocolError) else logging.WARNING
-        log.log(level, "connection of %s refused: %s", self._peer or "an unknown peer", error)
+        self._log_refusal(error)
         self._send(encode_error(HELLO_ID, error))
         if self._transport is not None:
             self._transport.close()
+
+    def _log_refusal(self, error: JobkeepError) -> None:
+        level = logging.INFO if isinstance(error, ProtocolError) else logging.WARNING
+        log.log(level, "connection of %s refused: %s", self._peer or "an unknown peer", error)
 
     # -- back-pressure ------------------------------------------------------------------------
 

@@ -43,15 +43,6 @@ def neighbour(daemon: DaemonProcess) -> Iterator[Wire]:
         yield wire
 
 
-def is_closed(wire: Wire) -> bool:
-    """Whether the daemon has closed the connection, after what it may have said."""
-    try:
-        while True:
-            wire.receive()
-    except (EOFError, ConnectionError):
-        return True
-
-
 # -- the hello ----------------------------------------------------------------------------------
 
 
@@ -81,7 +72,7 @@ def test_hello_of_another_version_is_refused_with_the_versions_that_are_spoken(
             wire.say_hello(protocol=version)
 
         assert refused.value.data == {"oldest": 1, "newest": 1}
-        assert is_closed(wire)
+        assert wire.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +100,7 @@ def test_anything_but_a_hello_is_refused_with_a_reason(
         wire.send_bytes(data)
         with pytest.raises(ProtocolError):
             wire.reply_to(Hello)
-        assert is_closed(wire)
+        assert wire.is_closed()
     assert neighbour.ask(GetNextSheet("job")) == 1
 
 
@@ -145,7 +136,7 @@ def test_frame_that_is_too_large_ends_this_connection_only(
         wire.send_bytes((MAX_FRAME_BYTES + 1).to_bytes(4, "big"))
         with pytest.raises(ProtocolError, match=f"announces {MAX_FRAME_BYTES + 1} bytes"):
             wire.reply_to(Status)
-        assert is_closed(wire)
+        assert wire.is_closed()
     assert neighbour.ask(GetNextSheet("job")) == 1
 
 
@@ -156,7 +147,7 @@ def test_body_without_an_id_ends_this_connection_only(
         wire.send_bytes(frame(b"\x93garbage"))
         with pytest.raises(ProtocolError, match=r"no \[request_id, message\]"):
             wire.reply_to(Status)
-        assert is_closed(wire)
+        assert wire.is_closed()
     assert neighbour.ask(GetNextSheet("job")) == 1
 
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import msgspec
 
-from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.errors import LimitExceeded, StorageError
 from jobkeep_protocol.framing import MAX_FRAME_BYTES
 from jobkeepd.limits import Limits, exceeded
 from jobkeepd.store.connection import reading_uri
@@ -56,35 +56,27 @@ class Readers:
         self._free: list[aiosqlite.Connection] = []
         self._all: list[aiosqlite.Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._interrupts: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[aiosqlite.Connection]:
         """A connection whose statements all see the same commit; raises what `connection` does."""
-        async with self.connection() as connection:
+        async with self._place() as connection:
             await connection.execute("BEGIN")
-            try:
+            async with self._in_time(connection):
                 yield connection
-            finally:
-                await connection.rollback()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def connection(self, *, is_ours: bool = False) -> AsyncIterator[aiosqlite.Connection]:
         """A connection for one read; waits for one while all are in use.
 
-        Raises LimitExceeded when the read takes too long, StorageError for whatever SQLite refuses
-        in it.
+        Raises LimitExceeded when the read takes too long, unless the daemon asks for itself, and
+        StorageError for whatever SQLite refuses in it.
         """
-        async with self._places:
-            try:
-                connection = self._free.pop() if self._free else await self._open()
-                try:
-                    async with self._in_time(connection):
-                        yield connection
-                finally:
-                    self._free.append(connection)
-            except sqlite3.Error as error:
-                raise StorageError(f"the database cannot be read: {error}") from error
+        async with (
+            self._place() as connection,
+            nullcontext() if is_ours else self._in_time(connection),
+        ):
+            yield connection
 
     async def close(self) -> None:
         """Close all connections, after the statements that run on them."""
@@ -94,14 +86,42 @@ class Readers:
         self._free.clear()
 
     @asynccontextmanager
+    async def _place(self) -> AsyncIterator[aiosqlite.Connection]:
+        async with self._places:
+            try:
+                connection = self._free.pop() if self._free else await self._open()
+                try:
+                    yield connection
+                except LimitExceeded:
+                    # A statement may be left that was interrupted, and would interrupt others.
+                    self._all.remove(connection)
+                    await connection.close()
+                    raise
+                except BaseException:
+                    await self._give_back(connection)
+                    raise
+                await self._give_back(connection)
+            except sqlite3.Error as error:
+                raise StorageError(f"the database cannot be read: {error}") from error
+
+    async def _give_back(self, connection: aiosqlite.Connection) -> None:
+        if connection.in_transaction:
+            await connection.rollback()
+        self._free.append(connection)
+
+    @asynccontextmanager
     async def _in_time(self, connection: aiosqlite.Connection) -> AsyncIterator[None]:
         """End what is read on this connection when it takes too long."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._seconds
-        # Cancelling the task that waits does not end the statement it waits for.
-        interrupt = loop.call_at(deadline, lambda: self._keep(connection.interrupt()))
+        interrupts: list[asyncio.Task[None]] = []
+
+        def end() -> None:
+            waiting.reschedule(loop.time())  # to end the waiting does not end the statement, so:
+            interrupts.append(loop.create_task(connection.interrupt()))
+
+        timer = loop.call_later(self._seconds, end)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(None) as waiting:
                 yield
         except TimeoutError:
             raise exceeded(
@@ -111,12 +131,8 @@ class Readers:
                 "ask for less at once, or try again when less is going on",
             ) from None
         finally:
-            interrupt.cancel()
-
-    def _keep(self, interrupting: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(interrupting)
-        self._interrupts.add(task)
-        task.add_done_callback(self._interrupts.discard)
+            timer.cancel()
+            await asyncio.gather(*interrupts)
 
     async def _open(self) -> aiosqlite.Connection:
         opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)

@@ -243,7 +243,7 @@ async def get_execution_history_count(readers: Readers, request: GetExecutionHis
 
 async def jobs_by_status(readers: Readers) -> dict[str, int]:
     """How many jobs there are of each status that has any."""
-    async with readers.connection() as connection:
+    async with readers.connection(is_ours=True) as connection:
         rows = await connection.execute_fetchall(
             "SELECT status, jobs FROM job_counts WHERE jobs > 0 ORDER BY status"
         )
@@ -252,7 +252,7 @@ async def jobs_by_status(readers: Readers) -> dict[str, int]:
 
 async def known_processes(readers: Readers) -> list[ProcessId]:
     """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
-    async with readers.connection() as connection:
+    async with readers.connection(is_ours=True) as connection:
         rows = await connection.execute_fetchall(
             "SELECT pid, process_start, boot_id FROM jobs "
             "WHERE status = 'running' AND pid IS NOT NULL AND boot_id IS NOT NULL "
