@@ -42,7 +42,11 @@ class Wire:
     def __init__(self, path: Path, client_id: bytes = b"", *, hello: bool = True) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(scaled(PATIENCE))
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._frames = FrameReader()
         self._received: list[bytes] = []
         self._ids = itertools.count(1)
