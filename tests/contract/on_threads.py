@@ -1,0 +1,103 @@
+"""The blocking client as an asynchronous backend."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+import jobkeep
+from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary, StateBackend
+from jobkeep_protocol.states import CheckpointState, SheetState
+
+
+class OnThreads(StateBackend[CheckpointState]):
+    """Each call on a thread."""
+
+    def __init__(self, client: jobkeep.Client[CheckpointState]) -> None:
+        self._client = client
+
+    async def load(self, job_id: str) -> CheckpointState | None:
+        return await asyncio.to_thread(self._client.load, job_id)
+
+    async def save(self, state: CheckpointState, *, if_revision: int | None = None) -> int:
+        return await asyncio.to_thread(self._client.save, state, if_revision=if_revision)
+
+    async def delete(self, job_id: str) -> bool:
+        return await asyncio.to_thread(self._client.delete, job_id)
+
+    async def list_jobs(self) -> list[CheckpointState]:
+        return await asyncio.to_thread(self._client.list_jobs)
+
+    async def get_next_sheet(self, job_id: str) -> int | None:
+        return await asyncio.to_thread(self._client.get_next_sheet, job_id)
+
+    async def mark_sheet_status(
+        self, job_id: str, sheet_num: int, status: str, error_message: str | None = None
+    ) -> None:
+        await asyncio.to_thread(
+            self._client.mark_sheet_status, job_id, sheet_num, status, error_message
+        )
+
+    async def save_sheet(self, job_id: str, sheet: SheetState) -> int:
+        return await asyncio.to_thread(self._client.save_sheet, job_id, sheet)
+
+    async def claim_next_sheet(self, job_id: str, *, max_attempts: int = 1) -> int | None:
+        return await asyncio.to_thread(
+            self._client.claim_next_sheet, job_id, max_attempts=max_attempts
+        )
+
+    async def record_execution(
+        self,
+        job_id: str,
+        sheet_num: int,
+        attempt_num: int,
+        prompt: str | None = None,
+        output: str | None = None,
+        exit_code: int | None = None,
+        duration_seconds: float | None = None,
+    ) -> int | None:
+        return await asyncio.to_thread(
+            self._client.record_execution,
+            *(job_id, sheet_num, attempt_num, prompt, output, exit_code, duration_seconds),
+        )
+
+    async def get_execution_history(
+        self,
+        job_id: str,
+        sheet_num: int | None = None,
+        limit: int = 100,
+        before_id: int | None = None,
+    ) -> list[ExecutionRecord]:
+        return await asyncio.to_thread(
+            self._client.get_execution_history, job_id, sheet_num, limit, before_id
+        )
+
+    async def get_execution_history_count(self, job_id: str, sheet_num: int | None = None) -> int:
+        return await asyncio.to_thread(self._client.get_execution_history_count, job_id, sheet_num)
+
+    async def get_job_statistics(self, job_id: str) -> JobStatistics:
+        return await asyncio.to_thread(self._client.get_job_statistics, job_id)
+
+    async def query_jobs(
+        self,
+        status: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        after: JobSummary | str | None = None,
+    ) -> list[JobSummary]:
+        return await asyncio.to_thread(self._client.query_jobs, status, since, limit, after)
+
+    async def infer_state_from_artifacts(
+        self, job_id: str, workspace: str | Path, artifact_pattern: str
+    ) -> int | None:
+        return await asyncio.to_thread(
+            self._client.infer_state_from_artifacts, job_id, workspace, artifact_pattern
+        )
+
+    @property
+    def supports_execution_history(self) -> bool:
+        return self._client.supports_execution_history
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
