@@ -12,7 +12,8 @@ else would come back as something else and is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeGuard, TypeVar
@@ -29,9 +30,34 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 SHOWN_CHARACTERS = 80
 
 
+class _Shortened(reprlib.Repr):
+    """A repr that looks no further than what is shown of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 3 * SHOWN_CHARACTERS  # it keeps both ends
+        self.maxlist = self.maxtuple = self.maxdict = SHOWN_CHARACTERS // 3
+        self.maxlevel = 3
+
+    def repr_bytes(self, value: bytes, _: int) -> str:
+        """Of bytes, the first."""
+        return repr(value[:SHOWN_CHARACTERS])
+
+    def repr_int(self, value: int, _: int) -> str:
+        """Python refuses to write an integer of thousands of digits."""
+        bits = value.bit_length()
+        return repr(value) if bits <= SHOWN_CHARACTERS * 3 else f"an integer of {bits} bits"
+
+
+_shortened = _Shortened()
+
+
 def show(value: object) -> str:
-    """`repr(value)`, cut to what fits in a message."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    """`repr(value)`, cut to what fits in a message, however large the value is."""
+    if isinstance(value, str) and not value.isprintable():
+        text = ascii(value[:SHOWN_CHARACTERS])
+    else:
+        text = _shortened.repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
@@ -114,35 +140,76 @@ def as_utc(name: str, value: object) -> datetime:
         raise refused(name, value, "a time in the years 1 to 9999 of UTC") from None
 
 
-def check_json(name: str, value: Any, depth: int = 1) -> None:
+def check_json(name: str, value: Any) -> None:
     """Refuse what does not survive as JSON; the message names the place inside the value."""
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, str):
-        _check_text(name, value)
-    elif isinstance(value, int):
-        if not MIN_INTEGER <= value <= MAX_INTEGER:
-            raise refused(name, value, "an integer that fits in 64 bits")
-    elif isinstance(value, float):
-        check_number(name, value)
-    elif depth > MAX_JSON_DEPTH:
-        raise refused(name, "…", f"at most {MAX_JSON_DEPTH} levels of lists and dicts")
-    elif isinstance(value, Mapping):
-        for key, one in value.items():
-            if not isinstance(key, str):
-                raise refused(f"a key of {name}", key, "text, as in JSON")
-            _check_text(f"a key of {name}", key)
-            check_json(f"{name}[{key!r}]", one, depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, one in enumerate(value):
-            check_json(f"{name}[{index}]", one, depth + 1)
-    else:
-        raise refused(name, value, f"a JSON value, not {type(value).__name__}")
+    try:
+        _check_json(value, 1)
+    except _NoJsonError as error:
+        place = name + "".join(f"[{show(step)}]" for step in reversed(error.steps))
+        if error.is_key:
+            place = f"a key of {place}"
+        raise refused(place, error.value, error.expected) from None
 
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether `value` is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+class _NoJsonError(Exception):
+    """Some part of a value is no JSON; `steps` are the keys that lead to it, the last one first.
+
+    They are gathered on the way out: to have the place at hand on the way in would cost a text for
+    every part of every value, each as long as the keys are.
+    """
+
+    def __init__(self, value: object, expected: str, *, is_key: bool = False) -> None:
+        super().__init__()
+        self.value = value
+        self.expected = expected
+        self.is_key = is_key
+        self.steps: list[str | int] = []
+
+
+def _check_json(value: Any, depth: int) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            raise _NoJsonError(value, "text that can be encoded as UTF-8")
+    elif isinstance(value, int):
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise _NoJsonError(value, "an integer that fits in 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise _NoJsonError(value, "a finite number")
+    elif depth > MAX_JSON_DEPTH:
+        raise _NoJsonError("…", f"at most {MAX_JSON_DEPTH} levels of lists and dicts")
+    elif isinstance(value, list | tuple):
+        _check_json_parts(enumerate(value), depth + 1)
+    elif isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 # asking an ABC takes as long as all the rest
+        for key in value:
+            _check_json_key(key)
+        _check_json_parts(value.items(), depth + 1)
+    else:
+        raise _NoJsonError(value, f"a JSON value, not {type(value).__name__}")
+
+
+def _check_json_parts(parts: Iterable[tuple[str | int, Any]], depth: int) -> None:
+    step: str | int = 0
+    try:
+        for step, part in parts:  # noqa: B007 # the one at which it stops is told
+            _check_json(part, depth)
+    except _NoJsonError as error:
+        error.steps.append(step)
+        raise
+
+
+def _check_json_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise _NoJsonError(key, "text, as in JSON", is_key=True)
+    if not _is_unicode(key):
+        raise _NoJsonError(key, "text that can be encoded as UTF-8", is_key=True)
 
 
 def _is_finite(value: float) -> bool:
@@ -152,10 +219,12 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _check_text(name: str, value: str) -> None:
+def _is_unicode(value: str) -> bool:
+    """Whether a text has no lone surrogates."""
     if value.isascii():
-        return
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise refused(name, value, "text that can be encoded as UTF-8") from None
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -58,6 +59,31 @@ def test_long_values_are_cut_and_unprintable_ones_escaped() -> None:
     assert show("x" * 100) == "'" + "x" * 79 + "…"
     assert show("a\ud800\n") == r"'a\ud800\n'"
     assert show("né") == "'né'"
+    assert show(b"x" * 100) == "b'" + "x" * 78 + "…"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10_000_000,
+        b"x" * 10_000_000,
+        [[1] * 1_000_000] * 10,
+        {"k" * 10_000_000: ["v" * 1_000_000] * 20},
+    ],
+    ids=["text", "bytes", "lists", "a dict"],
+)
+def test_large_value_is_shown_without_looking_at_all_of_it(value: object) -> None:
+    tracemalloc.start()
+    shown = show(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(shown) == 81
+    assert peak < 1_000_000
+
+
+def test_integer_of_thousands_of_digits_is_shown_by_its_size() -> None:
+    assert show([10**5_000]) == "[an integer of 16610 bits]"
 
 
 @pytest.mark.parametrize("job_id", ["x", "a/b c", "🦊" * 128, "x" * MAX_JOB_ID_BYTES, "\0", " "])
@@ -168,6 +194,25 @@ def test_json_values_are_allowed(value: Any) -> None:
 def test_what_json_does_not_have_is_refused_with_its_place(value: Any, where: str) -> None:
     with pytest.raises(InvalidRequest, match=where):
         check_json("extra", value)
+
+
+def test_place_in_json_is_told_in_few_words_however_long_the_keys_are() -> None:
+    key = "k" * 10_000_000
+    shown = f"'{'k' * 79}…"
+
+    with pytest.raises(InvalidRequest) as refusal:
+        check_json("extra", {key: {key: [0, {key: b"x"}]}})
+
+    assert refusal.value.data["field"] == f"extra[{shown}][{shown}][1][{shown}]"
+
+
+def test_keys_that_lead_to_a_value_are_not_copied_for_each_value() -> None:
+    tracemalloc.start()
+    check_json("extra", {"k" * 1_000_000: [0, {}, []]})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1_100_000, "the key itself is one megabyte"
 
 
 def test_json_may_be_as_deep_as_the_limit() -> None:
