@@ -50,6 +50,7 @@ from jobkeep_protocol.states import (
     SheetStatus,
 )
 from jobkeep_protocol.values import (
+    MAX_INTEGER,
     MIN_INTEGER,
     as_utc,
     check_integer,
@@ -427,7 +428,8 @@ def reply_type(operation: type[Request[Any]]) -> Any:
 
 
 _encoder = msgspec.msgpack.Encoder()
-_envelope_decoder = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+_RequestId = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+_envelope_decoder = msgspec.msgpack.Decoder(tuple[_RequestId, msgspec.Raw])
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no msgpack, no UTF-8, or nested too deeply."""
 
@@ -473,7 +475,7 @@ def encode_error(request_id: int, error: JobkeepError) -> bytes:
 
 
 def open_envelope(body: bytes) -> tuple[int, msgspec.Raw]:
-    """The request id of a body and what it holds, still encoded.
+    """The request id of a body, which fits in 63 bits, and what it holds, still encoded.
 
     Raises ProtocolError: without an id there is nobody to answer.
     """

@@ -149,6 +149,17 @@ def test_body_without_an_id_is_a_protocol_error(body: bytes) -> None:
         m.open_envelope(body)
 
 
+@pytest.mark.parametrize("request_id", [-1, -(2**63), 2**63, 2**64 - 1])
+def test_id_that_no_request_can_have_is_a_protocol_error(request_id: int) -> None:
+    with pytest.raises(ProtocolError, match=r"no \[request_id, message\]: Expected `int` [<>]="):
+        m.open_envelope(pack([request_id, ["status"]]))
+
+
+@pytest.mark.parametrize("request_id", [0, 2**63 - 1])
+def test_id_is_the_clients_from_0_to_63_bits(request_id: int) -> None:
+    assert m.open_envelope(pack([request_id, ["status"]]))[0] == request_id
+
+
 @pytest.mark.parametrize(
     "message",
     [
