@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from jobkeep.address import find_socket
+from jobkeep.backup_file import BackupFile
 from jobkeep.core import (
     DEFAULT_TIMEOUT,
     Backoff,
@@ -34,7 +35,7 @@ from jobkeep_protocol.backend import (
 )
 from jobkeep_protocol.errors import DaemonUnavailable, JobkeepError
 from jobkeep_protocol.face import AsyncFace
-from jobkeep_protocol.messages import DaemonStatus, Request, Status
+from jobkeep_protocol.messages import DaemonStatus, ReadBackup, Request, StartBackup, Status
 from jobkeep_protocol.states import CheckpointState
 
 T = TypeVar("T")
@@ -104,6 +105,17 @@ class AsyncClient(AsyncFace[StateT]):
         del job_id  # the pattern says which files are the job's
         found = await asyncio.to_thread(lambda: list(Path(workspace).glob(artifact_pattern)))
         return highest_sheet(path.name for path in found)
+
+    async def backup(self, path: str | Path) -> int:
+        with BackupFile(path) as file:
+            backup_id = await self._run(calls.ask(StartBackup()))
+            has_more = True
+            while has_more:
+                piece = await self._run(calls.ask(ReadBackup(backup_id, file.size)))
+                await asyncio.to_thread(file.write, piece.data)
+                has_more = piece.more
+            await asyncio.to_thread(file.complete)
+        return file.size
 
     async def status(self) -> DaemonStatus:
         """How the daemon is."""

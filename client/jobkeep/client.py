@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 from jobkeep.address import find_socket
+from jobkeep.backup_file import BackupFile
 from jobkeep.core import DEFAULT_TIMEOUT, check_timeout
 from jobkeep.link import Link
 from jobkeep.states import TypedStateCalls
@@ -29,7 +30,13 @@ from jobkeep_protocol.backend import (
     StateT,
     highest_sheet,
 )
-from jobkeep_protocol.messages import DaemonStatus, RecordExecution, Status
+from jobkeep_protocol.messages import (
+    DaemonStatus,
+    ReadBackup,
+    RecordExecution,
+    StartBackup,
+    Status,
+)
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 T = TypeVar("T")
@@ -177,6 +184,17 @@ class Client(Generic[StateT]):
     @property
     def supports_execution_history(self) -> bool:
         return True
+
+    def backup(self, path: str | Path) -> int:
+        with BackupFile(path) as file:
+            backup_id = self._run(calls.ask(StartBackup()))
+            has_more = True
+            while has_more:
+                piece = self._run(calls.ask(ReadBackup(backup_id, file.size)))
+                file.write(piece.data)
+                has_more = piece.more
+            file.complete()
+        return file.size
 
     def close(self) -> None:
         with self._lock:

@@ -62,6 +62,11 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
         found = await asyncio.to_thread(lambda: list(Path(workspace).glob(artifact_pattern)))
         return highest_sheet(path.name for path in found)
 
+    async def backup(self, path: str | Path) -> int:
+        await self._open()
+        assert self._store is not None, "it has just been opened"
+        return await self._store.copy_to(Path(path))
+
     async def close(self) -> None:
         async with self._opening:
             operations, self._operations = self._operations, None

@@ -21,8 +21,10 @@ from jobkeep_protocol.messages import (
     DaemonStatus,
     Load,
     Read,
+    ReadBackup,
     Request,
     Save,
+    StartBackup,
     Status,
     Write,
     encode_error,
@@ -120,13 +122,7 @@ class Operations:
     async def _read(self, request_id: int, request: Request[Any], reply: Reply) -> None:
         name = operation_name(type(request).__name__)
         try:
-            if isinstance(request, Status):
-                answer: Any = await self._describe()
-            else:
-                if isinstance(request, Load):
-                    await self._settle_deaths()
-                assert isinstance(request, Read), request
-                answer = await self._store.read(request)
+            answer = await self._answer(request)
             body = encode_reply(request_id, answer)
         except JobkeepError as error:
             body = encode_error(request_id, error)
@@ -140,6 +136,19 @@ class Operations:
                 ),
             )
         reply(body)
+
+    async def _answer(self, request: Request[Any]) -> Any:
+        match request:
+            case Status():
+                return await self._describe()
+            case StartBackup():
+                return self._store.start_backup()
+            case ReadBackup():
+                return await self._store.read_backup(request.backup_id, request.offset)
+            case Load():
+                await self._settle_deaths()
+        assert isinstance(request, Read), request
+        return await self._store.read(request)
 
     async def _describe(self) -> DaemonStatus:
         if self._status is None:

@@ -198,6 +198,21 @@ class StateBackend(ABC, Generic[StateT]):
         the caller runs. For when no state was kept.
         """
 
+    @abstractmethod
+    async def backup(self, path: str | Path) -> int:
+        """Write a copy of the whole database to a new file; gives its size in bytes.
+
+        The copy holds all that was acknowledged before the call and is one moment of the database;
+        others go on reading and writing meanwhile. The file is made where the caller runs, for its
+        user only, and is on disk when this returns; a daemon starts on it as it is. While it is
+        written it is called `<path>.partial`. Each step of the copy has the client's timeout, the
+        whole has none.
+
+        Raises FileExistsError for a file that is there, another OSError when it cannot be
+        written, PermissionDenied without the role admin, StorageError when the daemon has no room
+        for the copy it makes first.
+        """
+
     @property
     @abstractmethod
     def supports_execution_history(self) -> bool:

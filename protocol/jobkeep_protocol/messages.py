@@ -3,7 +3,7 @@
 What lives here: one frozen Struct an operation, with its fields, its reply type and who may do it;
 the replies; and the codec between these and the bodies of frames. Dispatch in the daemon, both
 clients and authorisation follow from the declaration: a class that derives from `Read[Reply]`,
-`Write[Reply]` or `Admin[Reply]`. What may not: sockets, frames, SQL.
+`Write[Reply]`, `Admin[Reply]` or `Control[Reply]`. What may not: sockets, frames, SQL.
 
 A body is a msgpack array (design: the wire):
 
@@ -105,6 +105,7 @@ LEAST = {
     "before_id": MIN_INTEGER,
     "after": MIN_INTEGER,
     "after_sheet": MIN_INTEGER,
+    "offset": 0,
     "exit_code": MIN_INTEGER,
 }
 """The integers, in any request, and the least that each may be."""
@@ -165,6 +166,12 @@ class Admin(Write[ReplyT], frozen=True):
     role: ClassVar[Role] = "admin"
 
 
+class Control(Read[ReplyT], frozen=True):
+    """An operation on the daemon as a whole, which changes no job and may be sent again freely."""
+
+    role: ClassVar[Role] = "admin"
+
+
 # -- the connection -------------------------------------------------------------------------------
 
 
@@ -211,6 +218,27 @@ class DaemonStatus(Struct, frozen=True):
 
 class Status(Read[DaemonStatus], frozen=True):
     """How the daemon is."""
+
+
+# -- copies ---------------------------------------------------------------------------------------
+
+
+class StartBackup(Control[str], frozen=True):
+    """Begin a copy of the database as it is now; gives the id it is read with."""
+
+
+class BackupPiece(Struct, frozen=True, array_like=True):
+    """The next bytes of a copy. None of them, with `more` true: the copy is still being made."""
+
+    data: bytes
+    more: bool
+
+
+class ReadBackup(Control[BackupPiece], frozen=True):
+    """Some bytes of a copy from `offset` on. A copy that nobody reads for a minute is given up."""
+
+    backup_id: str
+    offset: int = 0
 
 
 # -- jobs -----------------------------------------------------------------------------------------
@@ -407,7 +435,7 @@ class Failure(Struct, frozen=True, array_like=True, tag="error"):
 
 
 def _operations(base: type[Request[Any]]) -> list[type[Request[Any]]]:
-    families = (Request, Read, Write, Admin)
+    families = (Request, Read, Write, Admin, Control)
     found = [] if base in families else [base]
     for derived in base.__subclasses__():
         found += _operations(derived)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -145,6 +148,35 @@ def test_what_a_job_is_called_cannot_act_upon_the_terminal(
     client.save(CheckpointState(job_id=job_id, total_sheets=1))
     assert "a\\x1b[2J\\nb/c 🎉" in jobkeep("jobs").out
     assert jobkeep("show", job_id, "--json").document["job_id"] == job_id
+
+
+# -- backup -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nightly")
+def test_backup_writes_a_file_that_a_backend_opens(jobkeep: JobkeepCommand) -> None:
+    finished = jobkeep("backup", "copy.db")
+
+    copy = jobkeep.directory / "copy.db"
+    assert (finished.status, finished.out) == (0, "")
+    assert re.fullmatch(r"jobkeep: wrote \d+\.\d KiB to copy\.db\n", finished.err)
+    with closing(sqlite3.connect(copy)) as opened:
+        assert opened.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+
+
+def test_backup_as_json(jobkeep: JobkeepCommand) -> None:
+    document = jobkeep("backup", "copy.db", "--json").document
+    assert document == {"file": "copy.db", "bytes": (jobkeep.directory / "copy.db").stat().st_size}
+
+
+def test_backup_leaves_a_file_alone_that_is_there(jobkeep: JobkeepCommand) -> None:
+    (jobkeep.directory / "copy.db").write_text("precious")
+
+    finished = jobkeep("backup", "copy.db")
+
+    assert (finished.status, finished.out) == (1, "")
+    assert "there is a file of this name; give another one: 'copy.db'" in finished.err
+    assert (jobkeep.directory / "copy.db").read_text() == "precious"
 
 
 # -- delete -----------------------------------------------------------------------------------

@@ -95,6 +95,9 @@ class OnThreads(StateBackend[CheckpointState]):
             self._client.infer_state_from_artifacts, job_id, workspace, artifact_pattern
         )
 
+    async def backup(self, path: str | Path) -> int:
+        return await asyncio.to_thread(self._client.backup, path)
+
     @property
     def supports_execution_history(self) -> bool:
         return self._client.supports_execution_history

@@ -19,6 +19,7 @@ REPLIES: dict[str, Any] = {
     for kind in (
         *(messages.Welcome, messages.Loaded, messages.Saved, messages.StatesPage),
         *(messages.JobsPage, messages.HistoryPage, messages.DaemonStatus),
+        messages.BackupPiece,
         *(backend.JobStatistics, backend.JobSummary, backend.ExecutionRecord),
         *(states.CheckpointState, states.SheetState),
     )

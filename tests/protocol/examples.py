@@ -90,6 +90,8 @@ REQUESTS: dict[str, m.Request[Any]] = {
     "save, defaults": m.Save(
         CheckpointState(job_id="job", total_sheets=1, created_at=CREATED, updated_at=UPDATED), []
     ),
+    "start_backup": m.StartBackup(),
+    "read_backup": m.ReadBackup("0123456789abcdef", 1_048_576),
     "delete": m.Delete("job"),
     "list_jobs": m.ListJobs(12),
     "query_jobs": m.QueryJobs(JobStatus.FAILED, CREATED, 10, "job", "2026-03-01T00:00:00+00:00"),
@@ -132,6 +134,8 @@ REPLIES: dict[str, tuple[type[m.Request[Any]], Any]] = {
     "load, unknown job": (m.Load, None),
     "save": (m.Save, m.Saved(10, UPDATED, 18)),
     "save, base is outdated": (m.Save, None),
+    "start_backup": (m.StartBackup, "0123456789abcdef"),
+    "read_backup": (m.ReadBackup, m.BackupPiece(b"SQLite", more=True)),
     "delete": (m.Delete, True),
     "list_jobs": (m.ListJobs, m.StatesPage([m.Loaded(full_job(), [], 17)], 17)),
     "list_jobs, last page": (m.ListJobs, m.StatesPage([])),

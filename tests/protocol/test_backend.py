@@ -23,6 +23,7 @@ METHODS = {
     "get_job_statistics": "job_id",
     "query_jobs": "status since limit after",
     "infer_state_from_artifacts": "job_id workspace artifact_pattern",
+    "backup": "path",
     "close": "",
 }
 

@@ -49,7 +49,7 @@ def test_each_operation_is_for_readers_writers_or_administrators() -> None:
         "write": {
             *("save", "mark_sheet_status", "save_sheet", "claim_next_sheet", "record_execution"),
         },
-        "admin": {"delete"},
+        "admin": {"delete", "start_backup", "read_backup"},
     }
 
 

@@ -28,6 +28,7 @@ from jobkeep_protocol.errors import (
 from jobkeep_protocol.version import __version__
 
 COMMANDS = {
+    "backup": "Write a copy of the database to a new file.",
     "delete": "Delete a job with its sheets and its history.",
     "history": "Show the attempts of a job, newest first.",
     "jobs": "List jobs, last updated first.",

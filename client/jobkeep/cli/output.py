@@ -158,3 +158,13 @@ def preview(text: str | None, width: int) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 sheet`, `2 sheets`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def size(number_of_bytes: int) -> str:
+    """A number of bytes, for people."""
+    value = float(number_of_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from jobkeep.cli.common import connect, json_option
-from jobkeep.cli.output import counted, document, fields
+from jobkeep.cli.output import counted, document, fields, size
 from jobkeep.cli.times import duration
 
 
@@ -26,8 +26,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
             ("daemon", f"jobkeepd {status.version}, pid {status.pid}"),
             ("up for", duration(status.uptime_seconds)),
             ("socket", status.socket),
-            ("database", f"{status.database} ({_size(status.database_bytes)})"),
-            ("write-ahead log", _size(status.wal_bytes)),
+            ("database", f"{status.database} ({size(status.database_bytes)})"),
+            ("write-ahead log", size(status.wal_bytes)),
             ("durability", status.durability),
             ("schema", f"version {status.schema_version}"),
             ("clients", status.clients),
@@ -39,12 +39,3 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 def _work(writes: int, commits: int) -> str:
     return f"{counted(writes, 'write')} in {counted(commits, 'commit')}"
-
-
-def _size(number_of_bytes: int) -> str:
-    size = float(number_of_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from jobkeep_protocol.errors import JobkeepError, StorageError
-from jobkeep_protocol.messages import Load, Read, encode_part
+from jobkeep_protocol.messages import BackupPiece, Load, Read, encode_part
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
@@ -29,6 +29,7 @@ from jobkeepd.store.connection import (
     open_for_writing,
     wal_path,
 )
+from jobkeepd.store.copies import Copies, copy_to_new_file, remove_leftovers
 from jobkeepd.store.lock import DatabaseLock
 from jobkeepd.store.migrations import check, migrate
 from jobkeepd.store.readers import Readers
@@ -65,6 +66,7 @@ class Store:
         self._lock = DatabaseLock(database, lock_patience)
         try:
             create_private(database)
+            remove_leftovers(database)
             with open_for_looking(database) as looking:
                 check(looking)
             connection = open_for_writing(database, durability, limits.wal_keep_bytes)
@@ -80,6 +82,7 @@ class Store:
             self._lock.release()
             raise
         self._readers = Readers(database, limits)
+        self._copies = Copies(database)
 
     def known(self, request: Read[Any]) -> Any:
         """The reply to a read, if it is in memory; else None."""
@@ -119,6 +122,18 @@ class Store:
         assert isinstance(outcome, Released), outcome
         return outcome
 
+    def start_backup(self) -> str:
+        """`Copies.start`."""
+        return self._copies.start()
+
+    async def read_backup(self, copy_id: str, offset: int) -> BackupPiece:
+        """`Copies.read`."""
+        return await self._copies.read(copy_id, offset)
+
+    async def copy_to(self, path: Path) -> int:
+        """`copy_to_new_file`."""
+        return await asyncio.to_thread(copy_to_new_file, self.database, path)
+
     async def jobs_by_status(self) -> dict[str, int]:
         """How many jobs there are of each status that has any."""
         return await reads.jobs_by_status(self._readers)
@@ -154,6 +169,7 @@ class Store:
 
     async def close(self) -> None:
         """Commit what was submitted, checkpoint, close, and give the lock back."""
+        await self._copies.close()
         await self._readers.close()
         await self._writer.close()
         self._lock.release()
