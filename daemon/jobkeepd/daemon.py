@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 LOCK_PATIENCE_SECONDS = 2.0
 """How long to wait for the database of a daemon that is just ending."""
+
+OTHER_FILES = 256
+"""Open files beside those of connections: the database, and processes that are watched."""
 
 DRAIN_SECONDS = 10.0
 """How long a client that does not take its replies may hold up the end."""
@@ -59,6 +63,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until stopped; see `run` of this module."""
         database, socket = self._settings.database, self._settings.socket_path
+        _allow_open_files(self._settings.max_connections + OTHER_FILES)
         access, mode = _access(self._settings), self._settings.socket_permissions
         _make_directory(database.parent, 0o700)
         _make_directory(socket.parent, 0o755 if mode & 0o066 else 0o700)
@@ -129,6 +134,22 @@ class Daemon:
             jobs=await self._store.jobs_by_status(),
             writes=self._store.writes,
             commits=self._store.commits,
+        )
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Open as many files as there may be connections: systemd's default is 1,024 at first
+    (systemd.exec(5), LimitNOFILE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < wanted:
+        log.warning(
+            "only %d files may be open at once, and %d are wanted for as many connections as "
+            "max_connections allows; raise LimitNOFILE, or `ulimit -Hn`",
+            soft,
+            wanted,
         )
 
 
