@@ -133,22 +133,20 @@ def exceeded(limit: str, maximum: float, what: str, advice: str) -> LimitExceede
 
 
 class RequestLimits:
-    """The limits of what one request holds, where they are lower than the protocol's own."""
+    """The limits of what one request holds, where they are lower than the protocol's own.
+
+    Each of `checks` refuses a request that is beyond one, by raising LimitExceeded.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._checks: list[Callable[[Any], None]] = []
+        self.checks: list[Callable[[Any], None]] = []
         if limits.max_job_id_bytes < MAX_JOB_ID_BYTES:
-            self._checks.append(self._check_job_id)
+            self.checks.append(self._check_job_id)
         if limits.max_text_bytes < MAX_TEXT_BYTES:
-            self._checks.append(self._check_texts)
+            self.checks.append(self._check_texts)
         if limits.max_json_depth < MAX_JSON_DEPTH:
-            self._checks.append(self._check_depth)
-
-    def check(self, request: Any) -> None:
-        """Refuse a request that is beyond a limit. Raises LimitExceeded."""
-        for check in self._checks:
-            check(request)
+            self.checks.append(self._check_depth)
 
     def _check_job_id(self, request: Any) -> None:
         holder = request.state if isinstance(request, Save) else request

@@ -52,7 +52,7 @@ class Session(asyncio.Protocol):
         self._connections = connections
         self._access = access
         self._limits = limits
-        self._request_limits = RequestLimits(limits)
+        self._request_checks = RequestLimits(limits).checks
         self._frames = FrameReader(limit=limits.max_hello_bytes)
         self._transport: asyncio.Transport | None = None
         self._peer: Peer | None = None
@@ -114,10 +114,9 @@ class Session(asyncio.Protocol):
                     self._receive(body)
         except ProtocolError as error:
             self._refuse(error)
-        if self.unfinished_bytes > MUCH_BYTES:
-            self._connections.unfinished.grown(self)
         self._adjust_reading()
-        self._adjust_deadline()
+        if self._frames.pending_bytes or self._deadline is not None:
+            self._frame_is_unfinished()
 
     def eof_received(self) -> bool:
         """The peer sends no more, and may still read: answer what was received, then close."""
@@ -173,7 +172,8 @@ class Session(asyncio.Protocol):
             request = decode_request(message)
             if isinstance(request, Hello):
                 raise InvalidRequest("hello was said before on this connection")
-            self._request_limits.check(request)
+            for check in self._request_checks:
+                check(request)
         except JobkeepError as error:
             self._send(encode_error(request_id, error))
             return
@@ -219,17 +219,18 @@ class Session(asyncio.Protocol):
         self._go_on()
 
     def _send(self, body: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return  # the client went away; what it asked for is done all the same
         try:
             framed = frame(body)
         except LimitExceeded as error:
             request_id, _ = open_envelope(body)
             framed = frame(encode_error(request_id, error))
-        is_slow = self.unsent_bytes > 0
-        self._transport.write(framed)
+        is_slow = transport.get_write_buffer_size() > 0
+        transport.write(framed)
         if is_slow:
-            self._count_unsent_reply()
+            self._count_unsent_reply(transport)
         else:
             self._unsent_replies = 0
         if is_slow or len(framed) > MUCH_BYTES:
@@ -280,12 +281,11 @@ class Session(asyncio.Protocol):
             self._transport.pause_reading()
         self._adjust_deadline()
 
-    def _count_unsent_reply(self) -> None:
+    def _count_unsent_reply(self, transport: asyncio.Transport) -> None:
         """The peer has not taken the replies before this one: stop reading when there are many."""
         self._unsent_replies += 1
         if self._unsent_replies >= self._limits.max_unsent_replies and self._is_writable:
-            assert self._transport is not None, "nothing is sent without one"
-            self._transport.set_write_buffer_limits(high=0)  # until all of them are taken
+            transport.set_write_buffer_limits(high=0)  # until all of them are taken
 
     def _bound_writing(self) -> None:
         if self._transport is not None:
@@ -294,6 +294,12 @@ class Session(asyncio.Protocol):
             )
 
     # -- deadlines ----------------------------------------------------------------------------
+
+    def _frame_is_unfinished(self) -> None:
+        """A part of a frame is there, or was there before."""
+        if self.unfinished_bytes > MUCH_BYTES:
+            self._connections.unfinished.grown(self)
+        self._adjust_deadline()
 
     def _adjust_deadline(self) -> None:
         """A frame that has begun has to end in time, unless it is us who do not read on."""

@@ -167,9 +167,12 @@ def test_client_knows_the_limit_of_its_daemon_and_sends_nothing_beyond_it(
 def test_request_beyond_a_limit_that_was_lowered_is_refused(
     limits: Limits, at_the_limit: Request[Any], one_more: Request[Any]
 ) -> None:
-    RequestLimits(limits).check(at_the_limit)
+    (check,) = RequestLimits(limits).checks
+
+    check(at_the_limit)
     with pytest.raises(LimitExceeded) as refused:
-        RequestLimits(limits).check(one_more)
+        check(one_more)
+
     assert refused.value.data["limit"] in {"max_job_id_bytes", "max_text_bytes", "max_json_depth"}
 
 
