@@ -176,8 +176,7 @@ def _expected(name: str) -> str:
         return "permissions such as 0660" if meta.pattern else "text"
     if _is_list(name):
         return "names with commas between"
-    unit = name.rpartition("_")[2]
-    what = f"a whole number of {unit}" if unit == "bytes" else "a whole number"
+    what = "a whole number of bytes" if "bytes" in name else "a whole number"
     if kind is float:
         what = "a number of seconds"
     if meta.le is not None:
@@ -212,8 +211,7 @@ def _metavar(name: str) -> str:
         return "WHO"
     if _kind(name) is str:
         return {"socket_mode": "MODE", "socket_group": "GROUP"}.get(name, "PATH")
-    unit = name.rpartition("_")[2].upper()
-    return unit if unit in {"BYTES", "SECONDS"} else "NUMBER"
+    return next((unit.upper() for unit in ("bytes", "seconds") if unit in name), "NUMBER")
 
 
 def _help(name: str) -> str:
@@ -226,6 +224,7 @@ def _help(name: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jobkeepd",
+        usage="jobkeepd [OPTION ...]",
         description="Keeps the state of jobs in one SQLite database and serves it on a Unix "
         "socket. Runs in the foreground until SIGTERM or SIGINT.",
         epilog=f"Each option may also be a variable {ENVIRONMENT_PREFIX}… or a key of the "
