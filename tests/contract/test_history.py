@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -304,3 +306,14 @@ async def test_statistics_outlive_a_save(backend: Backend) -> None:
     statistics = await backend.get_job_statistics("job")
     assert statistics["total_executions"] == 1
     assert statistics["avg_duration_seconds"] == 2.0
+
+
+async def test_average_of_the_longest_durations_there_are_is_a_number(backend: Backend) -> None:
+    await backend.save(new_job())
+    for _ in range(3):
+        await record(backend, 1, duration_seconds=sys.float_info.max)
+
+    average = (await backend.get_job_statistics("job"))["avg_duration_seconds"]
+
+    assert average is not None
+    assert math.isfinite(average)

@@ -9,6 +9,7 @@ undone by the committer, for this request alone.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -202,12 +203,13 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
     tx.run(
         "UPDATE jobs SET executions = executions + 1, "
         "executions_successful = executions_successful + ?, "
-        "executions_timed = executions_timed + ?, executions_seconds = executions_seconds + ? "
-        "WHERE id = ?",
+        "executions_timed = executions_timed + ?, "
+        "executions_seconds = min(executions_seconds + ?, ?) WHERE id = ?",
         (
             request.exit_code == 0,
             request.duration_seconds is not None,
             request.duration_seconds or 0.0,
+            sys.float_info.max,  # a sum that is infinite would give an average that is no number
             request.job_id,
         ),
     )
