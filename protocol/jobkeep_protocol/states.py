@@ -27,6 +27,7 @@ from msgspec import Struct, field
 from jobkeep_protocol.values import (
     MIN_INTEGER,
     as_utc,
+    check_integer,
     check_integers,
     check_job_id,
     check_json,
@@ -340,6 +341,7 @@ def trusted_state(fields: CheckpointFields, sheets: Iterable[SheetFields] = ()) 
 
 def start_sheet(job: CheckpointState, sheet: SheetState) -> None:
     """What `mark_sheet_started` does to a job (whose other sheets need not be at hand)."""
+    attempts = _one_more("attempt_count", sheet.attempt_count)
     now = utc_now()
     job.status = JobStatus.RUNNING
     job.started_at = job.started_at or now
@@ -348,7 +350,7 @@ def start_sheet(job: CheckpointState, sheet: SheetState) -> None:
     job.updated_at = now
     sheet.status = SheetStatus.IN_PROGRESS
     sheet.started_at = now
-    sheet.attempt_count += 1
+    sheet.attempt_count = attempts
     sheet.error_message = None
     sheet.exit_code = None
     sheet.execution_mode = None
@@ -383,9 +385,10 @@ def complete_job(job: CheckpointState) -> None:
 
 def fail_sheet(job: CheckpointState, sheet: SheetState, error_message: str | None) -> None:
     """What `mark_sheet_failed` does when it is told nothing but a message."""
+    retries = _one_more("total_retry_count", job.total_retry_count)
     now = utc_now()
     job.current_sheet = None
-    job.total_retry_count += 1
+    job.total_retry_count = retries
     job.updated_at = now
     sheet.status = SheetStatus.FAILED
     sheet.completed_at = now
@@ -405,6 +408,11 @@ def skip_sheet(job: CheckpointState, sheet: SheetState, reason: str | None) -> N
     sheet.completed_at = now
     if reason:
         sheet.error_message = reason
+
+
+def _one_more(name: str, count: int) -> int:
+    check_integer(name, count + 1)
+    return count + 1
 
 
 _SHEET_INTEGERS = {

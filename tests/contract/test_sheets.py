@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobkeep_protocol.errors import InvalidRequest, JobNotFound
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeep_protocol.values import MAX_INTEGER
 from tests.contract.implementations import Backend
 from tests.contract.jobs import new_job, with_sheets, without_times
 from tests.protocol.examples import full_sheet
@@ -172,6 +173,22 @@ async def test_marks_of_different_sheets_at_once_are_all_kept(backend: Backend) 
     state = await loaded(backend)
     assert {sheet.status for sheet in state.sheets.values()} == {"completed"}
     assert (len(state.sheets), state.revision, state.status) == (40, 41, "completed")
+
+
+@pytest.mark.parametrize(
+    ("status", "field"), [("in_progress", "attempt_count"), ("failed", "total_retry_count")]
+)
+async def test_count_that_can_grow_no_more_is_an_error_and_nothing_changes(
+    backend: Backend, status: str, field: str
+) -> None:
+    sheet = SheetState(sheet_num=1, attempt_count=MAX_INTEGER)
+    state = new_job(total_retry_count=MAX_INTEGER, sheets={1: sheet})
+    await backend.save(state)
+
+    with pytest.raises(InvalidRequest, match=f"{field} is {MAX_INTEGER + 1}; .* 64 bits"):
+        await backend.mark_sheet_status("job", 1, status)
+
+    assert await loaded(backend) == state
 
 
 async def test_marking_in_an_unknown_job_says_so(backend: Backend) -> None:
