@@ -96,6 +96,15 @@ def _check_sheet_nums(name: str, values: list[int]) -> None:
         check_integer(f"{name}[{index}]", value, 1)
 
 
+def _check_sheets_are_beside(name: str, state: CheckpointState) -> None:
+    if state.sheets:
+        raise refused(
+            f"{name}.sheets",
+            state.sheets,
+            "no sheets here: they go into `sheets`, beside the state",
+        )
+
+
 LEAST = {
     "sheet_num": 1,
     "max_attempts": 1,
@@ -112,6 +121,7 @@ LEAST = {
 
 CHECKS: dict[str, Callable[[str, Any], object]] = {
     "job_id": lambda _name, value: check_job_id(value),
+    "state": _check_sheets_are_beside,
     "removed": _check_sheet_nums,
     "duration_seconds": partial(check_number, low=0),
     "since": as_utc,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobkeep_protocol import messages as m
+from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.states import (
     CheckpointState,
@@ -90,6 +91,16 @@ REFUSED: list[tuple[type[m.Request[Any]], dict[str, Any], str]] = [
     (m.QueryJobs, {"since": datetime(2026, 1, 1)}, "since is .*; .* time zone"),  # noqa: DTZ001
     (m.Load, {"job_id": "j", "after_sheet": 2**63}, "after_sheet is 9223372036854775808"),
     (m.Save, {"state": JOB, "sheets": [], "removed": [1, 2**63]}, r"removed\[1\] is 92233720368"),
+    (
+        m.Save,
+        {
+            "state": CheckpointState(
+                job_id="j", total_sheets=1, sheets={1: SheetState(sheet_num=1)}
+            ),
+            "sheets": [],
+        },
+        r"state\.sheets is \{1: .*; expected no sheets here: they go into `sheets`",
+    ),
     (m.ListJobs, {"after": 2**63}, "after is 9223372036854775808"),
     (
         m.RecordExecution,
@@ -244,6 +255,7 @@ def _decode_everything(message: bytes) -> None:
 @given(jobs())
 def test_job_survives_the_wire_whole(state: CheckpointState) -> None:
     kept = list(state.sheets.values())
+    state = without_sheets(state)
     _, message = m.open_envelope(m.encode_request(1, m.Save(state, kept)))
 
     request = m.decode_request(message)
