@@ -59,6 +59,7 @@ from jobkeep_protocol.values import (
     check_number,
     refused,
 )
+from jobkeep_protocol.weight import check_weight
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -526,8 +527,10 @@ def open_envelope(body: bytes) -> tuple[int, msgspec.Raw]:
 def decode_request(message: bytes | msgspec.Raw) -> Request[Any]:
     """The request of an envelope.
 
-    Raises InvalidRequest with the operation, the field, the value and what is allowed.
+    Raises InvalidRequest with the operation, the field, the value and what is allowed, and
+    LimitExceeded for what would take too much memory (see `weight`).
     """
+    check_weight(memoryview(message))
     try:
         request: Request[Any] = _request_decoder().decode(message)
     except _UNDECODABLE as error:

@@ -190,8 +190,10 @@ def test_reply_that_cannot_be_read_is_a_protocol_error(message: bytes) -> None:
 def test_deep_nesting_is_refused_by_both_decoders() -> None:
     deep = b"\x91" * 100_000 + b"\xc0"
 
-    with pytest.raises(InvalidRequest, match="cannot be read"):
+    with pytest.raises(InvalidRequest, match="more than 128 levels"):
         m.decode_request(deep)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        m.decode_request(deep[-10_000:])
     with pytest.raises(ProtocolError, match="cannot be read"):
         m.decode_reply(m.Load, deep)
     with pytest.raises(ProtocolError):
