@@ -11,6 +11,8 @@ from jobkeep_protocol import backend, messages, states
 from jobkeep_protocol.errors import ERRORS_BY_CODE
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES
 from jobkeep_protocol.messages import OPERATIONS, PROTOCOL_VERSION, SLOTS, operation_name
+from jobkeep_protocol.weight import CONTAINER_BYTES, MAX_DEPTH, MAX_WEIGHT, VALUE_BYTES
+from jobkeepd.store.readers import MAX_PAGE_BYTES
 from tests.docs.pages import ROOT, read, table
 
 PAGE = ROOT / "docs" / "protocol.md"
@@ -70,4 +72,10 @@ def test_numbers() -> None:
     assert f"protocol version {PROTOCOL_VERSION}," in text
     assert f"({MAX_FRAME_BYTES} bytes)" in text
     assert f"({MAX_HELLO_BYTES} bytes)" in text
+    assert f"more than {MAX_PAGE_BYTES} bytes is answered" in text
+    assert f"more than {MAX_WEIGHT // 2**20} MiB of memory" in text
+    assert (
+        f"{CONTAINER_BYTES} bytes for each list and each map in it, and {VALUE_BYTES} for" in text
+    )
+    assert f"More than {MAX_DEPTH} levels" in text
     assert f"`sequence * {SLOTS} + slot`" in text

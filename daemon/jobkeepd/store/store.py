@@ -30,6 +30,7 @@ from jobkeepd.store.connection import (
     wal_path,
 )
 from jobkeepd.store.copies import Copies, copy_to_new_file, remove_leftovers
+from jobkeepd.store.fits import check_request_fits
 from jobkeepd.store.lock import DatabaseLock
 from jobkeepd.store.migrations import check, migrate
 from jobkeepd.store.readers import Readers
@@ -109,6 +110,7 @@ class Store:
 
         Raises LimitExceeded or StorageError when it is not taken on.
         """
+        check_request_fits(request, size)
         after = partial(self._written, request, done)
         self._writer.submit(Write(request, after, key, process, size))
 

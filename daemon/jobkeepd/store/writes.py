@@ -38,6 +38,7 @@ from jobkeep_protocol.states import (
 )
 from jobkeep_protocol.values import check_sheet_num
 from jobkeepd.processes import ProcessId
+from jobkeepd.store.fits import check_text_fits
 from jobkeepd.store.rows import CHANGING, JOBS, UNMOVED, to_text
 from jobkeepd.store.transaction import Transaction
 
@@ -143,6 +144,7 @@ def mark_sheet_status(tx: Transaction, request: MarkSheetStatus) -> None:
             sheet.status = request.status
     if request.error_message:
         sheet.error_message = request.error_message
+        check_text_fits(sheet, request.error_message)
     tx.store_sheets(request.job_id, [sheet])
     if request.status is SheetStatus.COMPLETED:
         (completed,) = tx.one("SELECT sheets_completed FROM jobs WHERE id = ?", (job.job_id,))
