@@ -105,6 +105,8 @@ class Pipeline:
         self._free_slots = list(range(SLOTS))
         self._sequences = [0] * SLOTS
         self._unanswered: dict[int, Ticket] = {}
+        self._untold: list[Ticket] = []
+        """Done by a piece that then could not be read on: `fail_all` tells of them."""
         self._frames = FrameReader()
         self._max_frame_bytes = MAX_FRAME_BYTES
 
@@ -162,9 +164,9 @@ class Pipeline:
         """Take bytes from the daemon; gives the requests that are done now and not abandoned.
 
         Raises ProtocolError, PermissionDenied or LimitExceeded when this daemon cannot be talked
-        to, or refuses to go on.
+        to, or refuses to go on; then `fail_all` gives those that were done before.
         """
-        done = []
+        done = self._untold = []
         for body in self._frames.receive_data(data):
             request_id, message = open_envelope(body)
             if request_id == HELLO_ID:
@@ -180,6 +182,7 @@ class Pipeline:
                 done.append(ticket)
             del self._unanswered[request_id]
             heapq.heappush(self._free_slots, request_id % SLOTS)
+        self._untold = []
         return done
 
     def connection_lost(self) -> None:
@@ -196,13 +199,15 @@ class Pipeline:
         self._free_slots = [slot for slot in range(SLOTS) if slot not in taken]
 
     def fail_all(self, error: JobkeepError) -> list[Ticket]:
-        """Every request fails with this error; gives those somebody waits for."""
+        """Every request fails with this error; gives those somebody waits for, and those whose
+        replies came just before it."""
         failed = self.waiting()
         for ticket in failed:
             ticket.fail(error)
+        told, self._untold = self._untold, []
         self._unanswered.clear()
         self._free_slots = list(range(SLOTS))
-        return failed
+        return told + failed
 
 
 def _is_outcome_unknown(message: msgspec.Raw) -> bool:

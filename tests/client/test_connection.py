@@ -24,8 +24,14 @@ from jobkeep import (
     RequestTimeout,
 )
 from jobkeep_protocol.errors import InvalidRequest
-from jobkeep_protocol.framing import frame
-from jobkeep_protocol.messages import HELLO_ID, SLOTS, encode_error
+from jobkeep_protocol.framing import FrameReader, frame
+from jobkeep_protocol.messages import (
+    HELLO_ID,
+    SLOTS,
+    encode_error,
+    encode_reply,
+    open_envelope,
+)
 from tests.client.proxy import Proxy
 from tests.daemon_process import DaemonProcess
 from tests.support import scaled, wait_until
@@ -276,6 +282,30 @@ async def test_a_peer_that_speaks_something_else_is_a_protocol_error(
         client = new_client(path)
         with pytest.raises(ProtocolError, match="only protocol 9 here"):
             await client.load("nightly")
+        await client.close()
+
+
+async def test_a_reply_that_comes_together_with_the_end_of_the_conversation_is_given(
+    new_client: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.sock"
+
+    async def answer_and_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked: list[bytes] = []
+        frames = FrameReader()
+        while len(asked) < 2:
+            asked.extend(frames.receive_data(await reader.read(65_536)))
+        request_id, _ = open_envelope(asked[1])
+        end = encode_error(HELLO_ID, ProtocolError("no more of this"))
+        writer.write(frame(encode_reply(request_id, 7)) + frame(end))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer_and_end, path):
+        client = new_client(path)
+
+        assert await client.get_next_sheet("nightly") == 7
+
         await client.close()
 
 

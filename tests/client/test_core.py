@@ -204,6 +204,20 @@ def test_what_is_no_message_raises_a_protocol_error(data: bytes) -> None:
         Pipeline().receive_data(data)
 
 
+def test_reply_just_before_what_cannot_be_read_is_not_lost() -> None:
+    pipeline = Pipeline()
+    answered, unanswered = pipeline.start(NEXT), pipeline.start(NEXT)
+    with pytest.raises(ProtocolError) as broken:
+        pipeline.receive_data(reply(answered.request_id, 7) + bytes(4))
+
+    assert pipeline.fail_all(broken.value) == [answered, unanswered]
+
+    assert answered.result() == 7
+    with pytest.raises(ProtocolError, match="announces 0 bytes"):
+        unanswered.result()
+    assert pipeline.fail_all(broken.value) == []
+
+
 def test_failing_all_tells_those_who_wait_and_frees_the_slots() -> None:
     pipeline = Pipeline()
     waiting, abandoned = pipeline.start(NEXT), pipeline.start(NEXT)
