@@ -17,6 +17,9 @@ import msgspec
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.values import refused, show
 
+LONGEST_REASON = 200
+"""Characters of a reason of msgspec; longer ones quote a value."""
+
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for a value that msgpack or UTF-8 does not have."""
 
@@ -38,7 +41,7 @@ def explain_request(error: Exception, message: bytes, operations: Mapping[str, t
     try:
         body = msgspec.msgpack.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return f"the message cannot be read: {error}"
+        return f"the message cannot be read: {in_one_line(error)}"
     if not isinstance(body, list) or not body or not isinstance(body[0], str):
         return f"the message is {show(body)}; expected [operation, field, …]"
     operation = operations.get(body[0])
@@ -65,6 +68,12 @@ def explain(text: str, cause: BaseException | None, kind: Any, value: Any) -> st
     if cause is not None:  # one of our own checks: it names its field and the value
         return f"{place.name}.{reason}" if place.name else reason
     return f"{place.name} is {show(place.value)}; {_expected(reason, place.kind)}"
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, which may quote what came over the wire."""
+    text = str(error)
+    return text if text.isprintable() and len(text) <= LONGEST_REASON else show(text)
 
 
 def explain_unencodable(error: Exception, value: Any, name: str = "") -> InvalidRequest:

@@ -40,7 +40,7 @@ from jobkeep_protocol.errors import (
     ProtocolError,
     error_from_wire,
 )
-from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable
+from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable, in_one_line
 from jobkeep_protocol.states import (
     CheckpointFields,
     CheckpointState,
@@ -549,8 +549,8 @@ def decode_reply(operation: type[Request[ReplyT]], message: bytes | msgspec.Raw)
         answer = _reply_decoder(operation).decode(message)
     except _UNDECODABLE as error:
         raise ProtocolError(
-            f"the daemon's reply to {operation_name(operation.__name__)} cannot be read: {error}; "
-            "is it another version?"
+            f"the daemon's reply to {operation_name(operation.__name__)} cannot be read: "
+            f"{in_one_line(error)}; is it another version?"
         ) from error
     if isinstance(answer, Failure):
         raise error_from_wire(answer.code, answer.message, answer.data)

@@ -48,6 +48,12 @@ class _Shortened(reprlib.Repr):
         bits = value.bit_length()
         return repr(value) if bits <= SHOWN_CHARACTERS * 3 else f"an integer of {bits} bits"
 
+    def repr_instance(self, value: object, level: int) -> str:
+        """Without the address in memory, which is nobody's business."""
+        if type(value).__repr__ is object.__repr__:
+            return f"<{type(value).__name__} object>"
+        return super().repr_instance(value, level)
+
 
 _shortened = _Shortened()
 

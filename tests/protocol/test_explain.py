@@ -78,6 +78,18 @@ def test_bytes_that_cannot_be_read_are_said_to_be_so(message: bytes) -> None:
         decode_request(message)
 
 
+@pytest.mark.parametrize("name", ["fl\ny", "x" * 60_000])
+def test_what_cannot_be_read_is_told_in_one_short_line(name: str) -> None:
+    no_text = b"\xa1\xff"
+    message = b"\x92" + msgspec.msgpack.encode(name) + no_text
+
+    with pytest.raises(InvalidRequest, match="the message cannot be read") as refused:
+        decode_request(message)
+
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 200
+
+
 def test_unknown_operation_is_told_all_that_are_known() -> None:
     with pytest.raises(InvalidRequest) as refused:
         decode_request(msgspec.msgpack.encode(["fly"]))

@@ -187,6 +187,15 @@ def test_reply_that_cannot_be_read_is_a_protocol_error(message: bytes) -> None:
         m.decode_reply(m.GetExecutionHistoryCount, message)
 
 
+@pytest.mark.parametrize("kind", ["o\nk", "x" * 1_000_000])
+def test_what_a_strange_reply_holds_is_told_in_one_short_line(kind: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        m.decode_reply(m.Load, pack([kind, None]))
+
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 200
+
+
 def test_deep_nesting_is_refused_by_both_decoders() -> None:
     deep = b"\x91" * 100_000 + b"\xc0"
 

@@ -7,6 +7,7 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -80,6 +81,11 @@ def test_large_value_is_shown_without_looking_at_all_of_it(value: object) -> Non
 
     assert len(shown) == 81
     assert peak < 1_000_000
+
+
+def test_object_is_shown_without_its_address_in_memory() -> None:
+    assert show([object()]) == "[<object object>]"
+    assert show(msgspec.msgpack.Ext(5, b"x")) == "<Ext object>"
 
 
 def test_integer_of_thousands_of_digits_is_shown_by_its_size() -> None:
