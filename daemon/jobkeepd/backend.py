@@ -24,6 +24,7 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd.access import Peer
+from jobkeepd.durable import make_directory
 from jobkeepd.operations import Operations
 from jobkeepd.store.connection import Durability
 from jobkeepd.store.store import Store
@@ -95,7 +96,7 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
     async def _open(self) -> Operations:
         async with self._opening:
             if self._operations is None:
-                self.db_path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(self.db_path.parent)
                 self._store = Store(self.db_path, self._durability, _ignore)
                 self._operations = Operations(self._store)
                 await self._operations.start()

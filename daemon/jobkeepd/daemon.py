@@ -21,6 +21,7 @@ from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.messages import DaemonStatus
 from jobkeep_protocol.version import __version__
 from jobkeepd.access import Access
+from jobkeepd.durable import make_directory
 from jobkeepd.operations import Operations
 from jobkeepd.server import Server
 from jobkeepd.settings import Settings
@@ -165,13 +166,12 @@ def _access(settings: Settings) -> Access:
 
 
 def _make_directory(directory: Path, mode: int) -> None:
-    """Make it, with this mode, if it is not there; leave one that is there as it is."""
+    """Make it, with this mode, to outlast a power cut, if it is not there; leave one that is there
+    as it is."""
     try:
-        if not directory.is_dir():
-            directory.mkdir(parents=True)
-            directory.chmod(mode)  # whatever the umask
+        make_directory(directory, mode)
     except OSError as error:
         raise StorageError(
-            f"cannot make the directory {directory}: {error.strerror}; give places this user may "
-            "write to with --db and --socket"
+            f"cannot make the directory {error.filename or directory}: {error.strerror}; give "
+            "places this user may write to with --db and --socket"
         ) from error
