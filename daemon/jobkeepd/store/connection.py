@@ -49,10 +49,13 @@ def create_private(database: Path) -> None:
 def open_for_looking(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection that changes nothing, to see what a file is before it is touched.
 
-    Raises StorageError for a file that is no database.
+    With one exception: a rollback journal is what is left of a transaction that was cut short, and
+    the file cannot be read before SQLite has undone it. Raises StorageError for a file that is no
+    database.
     """
+    mode = "rw" if _journal_path(database).exists() else "ro"
     try:
-        with closing(sqlite3.connect(reading_uri(database), uri=True)) as connection:
+        with closing(sqlite3.connect(_uri(database, mode), uri=True)) as connection:
             yield connection
     except sqlite3.Error as error:
         raise StorageError(
@@ -98,9 +101,17 @@ def open_for_writing(
 
 def reading_uri(database: Path) -> str:
     """The URI that opens the file read-only (https://www.sqlite.org/uri.html)."""
-    return f"file:{quote(str(database))}?mode=ro"
+    return _uri(database, "ro")
 
 
 def wal_path(database: Path) -> Path:
     """The write-ahead log of a database."""
     return database.with_name(database.name + "-wal")
+
+
+def _journal_path(database: Path) -> Path:
+    return database.with_name(database.name + "-journal")
+
+
+def _uri(database: Path, mode: str) -> str:
+    return f"file:{quote(str(database))}?mode={mode}"
