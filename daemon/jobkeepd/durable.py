@@ -1,6 +1,7 @@
-"""What must outlast a power cut beside what SQLite syncs by itself: names.
+"""What must outlast a power cut beside what SQLite syncs by itself: names, and what others wrote.
 
-What lives here: making directories, and syncing them. What may not: SQLite.
+What lives here: making directories, and putting on disk what is there already. What may not:
+SQLite.
 
 A name is on disk when its directory has been synced: syncing the file is not enough (fsync(2)).
 """
@@ -12,6 +13,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_CHUNK_BYTES = 1024 * 1024
 
 
 def make_directory(directory: Path, mode: int | None = None) -> None:
@@ -40,6 +43,21 @@ def sync_directory(directory: Path) -> None:
         except OSError as error:
             if error.errno != errno.EINVAL:  # a file system that has nothing to sync there
                 raise
+
+
+def write_again(file: Path) -> None:
+    """Put on disk what a file holds for those who read it, whoever wrote it. Raises OSError.
+
+    A sync alone would do if every sync before it had gone well. After one that failed, the kernel
+    takes what it could not write for written, and a later sync passes over it
+    (https://wiki.postgresql.org/wiki/Fsync_Errors). So every byte is written again, as it is.
+    Nobody else may write to the file meanwhile.
+    """
+    with _opened(file, os.O_RDWR) as descriptor:
+        offset = 0
+        while data := os.pread(descriptor, _CHUNK_BYTES, offset):
+            offset += os.pwrite(descriptor, data, offset)
+        os.fsync(descriptor)
 
 
 @contextmanager

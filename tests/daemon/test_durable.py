@@ -1,17 +1,21 @@
-"""Directories are made so that they outlast a power cut. That this helps is what
+"""Names and logs that are there already are put on disk. That this helps is what
 `tests.faults.test_power_cut` shows."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from jobkeepd.durable import make_directory
+from jobkeep_protocol.errors import StorageError
+from jobkeepd.durable import make_directory, write_again
+from jobkeepd.store.connection import make_durable, open_for_writing
 
 NOBODY = 65534
 
@@ -63,3 +67,30 @@ def test_directory_that_another_user_made_is_taken_as_it_is(closed: Path) -> Non
         os.seteuid(0)
 
     assert (closed / "below").is_dir()
+
+
+def test_file_that_is_written_again_holds_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    data = os.urandom(3_000_001)
+    file.write_bytes(data)
+
+    write_again(file)
+
+    assert file.read_bytes() == data
+
+
+def test_log_is_not_touched_while_another_program_may_write_to_it(tmp_path: Path) -> None:
+    database = tmp_path / "state.db"
+    with (
+        closing(open_for_writing(database, "full", 1_000_000)) as connection,
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+    ):
+        connection.execute("PRAGMA busy_timeout = 0")
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StorageError, match="cannot be put on disk: database is locked"):
+            make_durable(connection, database)
+
+        other.execute("ROLLBACK")
+        make_durable(connection, database)

@@ -27,6 +27,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from jobkeep_protocol.errors import StorageError
+from jobkeepd.durable import sync_directory, write_again
 
 Durability = Literal["full", "normal"]
 
@@ -97,6 +98,30 @@ def open_for_writing(
         connection.close()
         raise
     return connection
+
+
+def make_durable(connection: sqlite3.Connection, database: Path) -> None:
+    """Put on disk what is found in the log, before anything is answered from it.
+
+    A daemon that was killed between writing to the log and syncing it, or whose sync failed, leaves
+    commits there that nobody was told of and no sync covers. They are in effect from now on: a
+    request that is sent again is answered by them, without a write, so without a sync.
+
+    A checkpoint would not do: it can be held up by another program that reads, and when a sync has
+    failed before, it copies into the database what a power cut then takes from the log alone.
+    Raises StorageError when it cannot be done.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # nobody else writes to the log meanwhile
+        write_again(wal_path(database))
+        sync_directory(database.parent)
+        connection.execute("ROLLBACK")
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(
+            f"what the log of {database} holds cannot be put on disk: {error}; nothing is answered "
+            "before it is. Is the disk in order, and does no other program write to the file? Then "
+            "start the daemon again"
+        ) from error
 
 
 def reading_uri(database: Path) -> str:

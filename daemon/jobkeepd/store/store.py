@@ -25,6 +25,7 @@ from jobkeepd.store.committer import Write
 from jobkeepd.store.connection import (
     Durability,
     create_private,
+    make_durable,
     open_for_looking,
     open_for_writing,
     wal_path,
@@ -73,6 +74,7 @@ class Store:
             connection = open_for_writing(database, durability, limits.wal_keep_bytes)
             try:
                 migrate(connection)
+                make_durable(connection, database)
                 self._writer = Writer(
                     database, connection, on_broken, self._cache.all_changed, limits
                 )
