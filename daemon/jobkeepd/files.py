@@ -1,7 +1,7 @@
 """Which file stands under a name.
 
-What lives here: telling whether a path still leads to the file it led to before, and putting names
-on disk. What may not: what is in a file.
+What lives here: telling whether a path still leads to the file it led to before. What may not:
+opening or changing files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,3 @@ class FileIdentity(NamedTuple):
         except FileNotFoundError:
             return None
         return cls(found.st_dev, found.st_ino)
-
-
-def sync_directory(directory: Path) -> None:
-    """Put the names in a directory on disk (fsync(2): syncing a file does not do that)."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

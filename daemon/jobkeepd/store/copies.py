@@ -24,7 +24,7 @@ from pathlib import Path
 
 from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
 from jobkeep_protocol.messages import BackupPiece
-from jobkeepd.files import sync_directory
+from jobkeepd.durable import sync_directory
 from jobkeepd.store.connection import create_private, reading_uri, wal_path
 
 MAX_COPIES = 2
