@@ -13,6 +13,8 @@ The rules:
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -53,6 +55,9 @@ class Adapter(Generic[StateT]):
             self.knows_all = True
             return
         self._dump, self._restore = _converters(state_type)
+        _prepare(CheckpointState)
+        if not _is_pydantic(state_type):
+            _prepare(state_type)
         self._fields = _field_types(state_type)
         missing = {"job_id", "total_sheets"} - set(self._fields)
         if missing:
@@ -233,6 +238,17 @@ def _converters(kind: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[A
     if _is_dataclass(kind) or issubclass(kind, msgspec.Struct):
         return msgspec.to_builtins, lambda data: msgspec.convert(data, kind, strict=False)
     raise refused("state_type", kind, "a pydantic model, a dataclass or a msgspec Struct")
+
+
+def _prepare(kind: Any) -> None:
+    """Let msgspec find out all about a type now, and not when two threads need it first: then one
+    of them may use what the other has found only half of, which ends the process."""
+    with _preparing, contextlib.suppress(TypeError):  # which is raised again by what needs it
+        msgspec.msgpack.Decoder(kind)
+
+
+_preparing = threading.RLock()
+"""Reentrant, since a signal handler may make a client while another one is being made."""
 
 
 def _field_types(kind: Any) -> dict[str, Any]:

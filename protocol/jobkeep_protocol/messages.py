@@ -483,9 +483,12 @@ def _request_decoder() -> msgspec.msgpack.Decoder[Any]:
     )
 
 
-@cache
-def _reply_decoder(operation: type[Request[Any]]) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(Ok[reply_type(operation)] | Failure)  # type: ignore[misc] # a type known only at run time
+_reply_decoders: dict[type[Request[Any]], msgspec.msgpack.Decoder[Any]] = {
+    # Made here and not on first use: that may be by several threads at once, and msgspec lets one
+    # of them decode by what another has made only half of, which ends the process.
+    operation: msgspec.msgpack.Decoder(Ok[reply_type(operation)] | Failure)  # type: ignore[misc] # a type known only at run time
+    for operation in OPERATIONS.values()
+}
 
 
 def _encode(body: Any) -> bytes:
@@ -546,7 +549,7 @@ def decode_reply(operation: type[Request[ReplyT]], message: bytes | msgspec.Raw)
     Raises the error of an error reply, and ProtocolError for what is no reply to `operation`.
     """
     try:
-        answer = _reply_decoder(operation).decode(message)
+        answer = _reply_decoders[operation].decode(message)
     except _UNDECODABLE as error:
         raise ProtocolError(
             f"the daemon's reply to {operation_name(operation.__name__)} cannot be read: "

@@ -13,6 +13,7 @@ from jobkeep.adapters import Adapter, Remainder
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from tests.client.application import KINDS, PydanticJob, PydanticSheet, Status
+from tests.first_use import assert_threads_survive
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 NOTHING = Remainder()
@@ -277,3 +278,30 @@ def test_a_state_of_another_type_is_refused() -> None:
 
     with pytest.raises(InvalidRequest, match=r"state is .*expected a PydanticJob"):
         Adapter(PydanticJob).to_state(state, NOTHING)
+
+
+def test_clients_in_many_threads_may_restore_their_first_states_at_the_same_moment() -> None:
+    assert_threads_survive(
+        """
+import msgspec
+from jobkeep.adapters import Adapter, Remainder
+from jobkeep_protocol.states import CheckpointState, SheetState
+
+def first_use():
+    sheet_type = msgspec.defstruct("Sheet", [("sheet_num", int), ("status", str)])
+    job_type = msgspec.defstruct(
+        "Job", [("job_id", str), ("total_sheets", int), ("sheets", dict[int, sheet_type])]
+    )
+    sheets = {1: SheetState(sheet_num=1)}
+    state = CheckpointState(job_id="job", total_sheets=1, sheets=sheets)
+
+    def restore():
+        adapter = Adapter(job_type)
+        assert adapter.to_state(adapter.from_state(state), Remainder()).total_sheets == 1
+
+    return restore
+
+FIRST_USES = [first_use() for _ in range(30)]
+""",
+        interpreters=2,
+    )

@@ -20,6 +20,7 @@ from jobkeep_protocol.states import (
     SheetStatus,
     trusted_state,
 )
+from tests.first_use import assert_threads_survive
 from tests.protocol.examples import REPLIES, REQUESTS
 from tests.protocol.strategies import anything, jobs, sheets
 
@@ -311,6 +312,19 @@ def _through_the_wire(sheet: SheetState) -> SheetState:
     request = m.decode_request(message)
     assert isinstance(request, m.SaveSheet)
     return request.sheet
+
+
+def test_many_threads_may_decode_their_first_replies_at_the_same_moment() -> None:
+    assert_threads_survive(
+        """
+from jobkeep_protocol.messages import Load, Loaded, decode_reply, encode_reply, open_envelope
+from jobkeep_protocol.states import CheckpointState, SheetState
+state = CheckpointState(job_id="job", total_sheets=1)
+_, message = open_envelope(encode_reply(1, Loaded(state, [SheetState(sheet_num=1)], 1)))
+FIRST_USES = [lambda: decode_reply(Load, message)]
+""",
+        interpreters=10,
+    )
 
 
 # -- compatibility ------------------------------------------------------------------------------
