@@ -24,6 +24,8 @@ class DaemonProcess:
         self.socket = directory / "jobkeep.sock"
         self.wrapper: list[str] = []
         """What runs the daemon, such as `unshare`; empty for the daemon itself."""
+        self.program: list[str] = ["-m", "jobkeepd"]
+        """What the interpreter is told to run."""
         self._log = directory / "jobkeepd.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +59,7 @@ class DaemonProcess:
         """Start it without waiting for anything."""
         command = [
             *self.wrapper,
-            *(sys.executable, "-m", "jobkeepd"),
+            *(sys.executable, *self.program),
             *("--db", str(self.database), "--socket", str(self.socket)),
             *options,
         ]
