@@ -65,9 +65,9 @@ def main() -> NoReturn:
     """Run the daemon in the foreground and exit with its status."""
     try:
         settings = read_settings(sys.argv[1:], os.environ)
+        _start_logging(settings)
     except InvalidRequest as error:
         _fail(EX_USAGE, str(error))
-    _start_logging(settings)
     try:
         import uvloop
 
@@ -77,17 +77,18 @@ def main() -> NoReturn:
     try:
         uvloop.run(run(settings))
     except JobkeepError as error:
-        _fail(_status_of(error), str(error))
+        _end(error)
     sys.exit(0)
 
 
-def _status_of(error: JobkeepError) -> int:
+def _end(error: JobkeepError) -> NoReturn:
     from jobkeepd.server import SocketInUse
+    from jobkeepd.store.failures import DatabaseFailed
     from jobkeepd.store.lock import DatabaseInUse
 
-    if isinstance(error, DatabaseInUse | SocketInUse):
-        return EX_TEMPFAIL
-    return EX_IOERR if error.data.get("outcome") == "unknown" else 1
+    if isinstance(error, DatabaseFailed):
+        sys.exit(EX_IOERR)  # it was logged at the moment it happened
+    _fail(EX_TEMPFAIL if isinstance(error, DatabaseInUse | SocketInUse) else 1, str(error))
 
 
 def _start_logging(settings: Settings) -> None:

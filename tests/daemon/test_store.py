@@ -48,8 +48,9 @@ from jobkeepd.store import committer as committer_module
 from jobkeepd.store import reads as reads_module
 from jobkeepd.store import writer as writer_module
 from jobkeepd.store.applied import AppliedRequests, RequestKey
-from jobkeepd.store.committer import Committer, LockedOutError, Write
+from jobkeepd.store.committer import Committer, Write
 from jobkeepd.store.connection import create_private, open_for_writing, wal_path
+from jobkeepd.store.failures import LockedOutError
 from jobkeepd.store.lock import DatabaseInUse, DatabaseLock
 from jobkeepd.store.migrations import migrate
 from jobkeepd.store.readers import ROWS_AT_ONCE

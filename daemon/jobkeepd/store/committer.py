@@ -1,20 +1,13 @@
-"""Applying writes: one transaction for a batch, and what a failure means.
+"""Applying writes: one transaction for a batch, and checkpoints.
 
 What lives here: the transaction around a batch, alone or one by one when something must be undone;
-telling a refusal, a full disk and a failed one apart; checkpoints. What may not: when and on which
-thread this happens, and the event loop (that is `writer`).
+checkpoints. What may not: what a failure means (that is `failures`), when and on which thread all
+this happens, and the event loop (that is `writer`).
 
 A result is right only after the commit that holds it. A request that fails does so alone: when
 something must be undone, the transaction is rolled back and its requests are applied again, each
-in a transaction of its own.
-
-What a failure means:
-
-- A request is refused before it changed anything: nothing to undo.
-- The disk is full (SQLITE_FULL): SQLite rolls back cleanly; the request fails, and later ones work
-  again when there is room.
-- The disk fails (SQLITE_IOERR and its like): what was being written may or may not be there after a
-  restart, so nothing more is acknowledged and the writer is broken for good.
+in a transaction of its own. A failure after which nothing may be written any more leaves the
+committer broken for good.
 
 Checkpoints are made here too: when the log is long, in quiet moments, and at the end. They are
 PASSIVE, so they never wait for a reader
@@ -36,6 +29,19 @@ from jobkeepd.files import FileIdentity
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.connection import wal_path
+from jobkeepd.store.failures import (
+    DatabaseFailed,
+    FilesTakenAwayError,
+    InCommitError,
+    LockedOutError,
+    MustUndoError,
+    checkpoint_failed,
+    is_final,
+    is_locked_out,
+    is_undone_in_commit,
+    refusal,
+    write_failed,
+)
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writes import WRITES
 
@@ -51,17 +57,6 @@ MIN_WRITES = 16
 """Writes between two checkpoints at the least, however large they are."""
 
 EXPIRE_SECONDS = 3_600.0
-
-_LOCKED_OUT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-"""Another program holds the lock for writing."""
-
-_CLEAN_FAILURES = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_TOOBIG,
-    sqlite3.SQLITE_CONSTRAINT,
-    *_LOCKED_OUT,
-}
-"""Primary result codes after which SQLite has rolled back, or can (https://www.sqlite.org/rescode.html)."""
 
 
 class Write:
@@ -89,20 +84,14 @@ class Write:
         self.outcome: Any = None
 
 
-class LockedOutError(Exception):
-    """Another program holds the lock for writing; nothing was written."""
-
-
-class _MustUndoError(Exception):
-    """A request failed after it had changed something."""
-
-
 class Committer:
     """Applies batches of writes to one connection. Used by one thread at a time, any thread.
 
     `writes` and `commits` count what was committed. Once there is a `broken`, nothing may be
     written any more, for the reason it gives. `commit_seconds` is what a commit takes now, a moving
     average. `saw_foreign_write` is for its user to take note of and to set back.
+
+    Raises StorageError when the database cannot be read.
     """
 
     def __init__(self, database: Path, connection: sqlite3.Connection) -> None:
@@ -114,15 +103,18 @@ class Committer:
         self._wal = wal_path(database)
         self._connection = connection
         self._patience = -1.0
-        self.broken: StorageError | None = None
-        self._data_version = _data_version(connection)
-        self._tx = Transaction(connection)
+        self.broken: DatabaseFailed | None = None
+        try:
+            self._data_version = _data_version(connection)
+            self._tx = Transaction(connection)
+            self._identity = FileIdentity.of(database)
+            self._wal_identity = FileIdentity.of(self._wal)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"the database {database} cannot be read: {error}") from error
         self._applied = AppliedRequests(connection)
         self._expire_at = time.monotonic()
         self._checkpointed = 0
         self._checkpoint_after = CHECKPOINT_PAGES // 10
-        self._identity = FileIdentity.of(database)
-        self._wal_identity = FileIdentity.of(self._wal)
 
     def commit(self, batch: list[Write]) -> None:
         """Apply a batch and set the outcome of each write, waiting for no other program.
@@ -137,7 +129,7 @@ class Committer:
             self._commit(_undecided(batch), LOCK_PATIENCE_SECONDS)
         except LockedOutError as error:
             for write in _undecided(batch):
-                write.outcome = _refusal(write, error)
+                write.outcome = refusal(_name_of(write), error)
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -145,7 +137,8 @@ class Committer:
         return self.broken is None and self.writes - self._checkpointed >= self._checkpoint_after
 
     def keep_house(self) -> None:
-        """What is done between two transactions. Its failure is no write's failure."""
+        """What is done between two transactions. Its failure is no write's failure, and breaks the
+        committer when the disk is not to be trusted any more."""
         if self.broken is not None:
             return
         try:
@@ -153,10 +146,18 @@ class Committer:
             if self.writes > self._checkpointed:
                 self._checkpoint()
             if time.monotonic() >= self._expire_at:
-                self._applied.expire()
                 self._expire_at = time.monotonic() + EXPIRE_SECONDS
-        except sqlite3.Error as error:
-            log.warning("house-keeping of %s failed, and is tried again: %s", self._database, error)
+                self._applied.expire()
+        except Exception as error:  # whatever it was, nobody waits here to be told
+            if is_final(error):
+                self._break(checkpoint_failed(self._database, error))
+                return
+            log.warning(
+                "house-keeping of %s failed, and is tried again later: %s",
+                self._database,
+                error,
+                exc_info=not isinstance(error, sqlite3.Error),
+            )
 
     def close(self) -> None:
         """Checkpoint, and close the connection."""
@@ -174,30 +175,34 @@ class Committer:
         except LockedOutError:
             raise
         except BaseException as error:  # whatever it was, nobody knows what is written
-            self.broken = _outcome_unknown(self._database, error)
-            log.critical("%s", self.broken)
-            for write in batch:
-                write.outcome = self.broken
+            broken = self._break(write_failed(self._database, error))
+            for write in _undecided(batch):
+                write.outcome = broken
             if not isinstance(error, Exception):
                 raise
+
+    def _break(self, failure: DatabaseFailed) -> DatabaseFailed:
+        log.critical("%s", failure)
+        self.broken = failure
+        return failure
 
     def _apply_together(self, batch: list[Write]) -> None:
         """One transaction for the batch, or one for each of its writes when one must be undone."""
         try:
             self._transaction(batch)
-        except Exception as error:
-            self._roll_back()
-            if isinstance(error, sqlite3.Error) and not _is_clean(error):
-                raise
+        except BaseException as error:
             for write in batch:
                 write.outcome = None
-            if _is_locked_out(error):
+            if is_final(error):
+                raise
+            self._roll_back()
+            if is_locked_out(error):
                 raise LockedOutError from error
             if len(batch) > 1:
                 for write in batch:
                     self._apply_together([write])
             else:
-                batch[0].outcome = _refusal(batch[0], error)
+                batch[0].outcome = refusal(_name_of(batch[0]), error)
 
     def _transaction(self, batch: list[Write]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -206,12 +211,21 @@ class Committer:
             self._apply(write)
         self._applied.store()
         self._check_files()
-        began = time.perf_counter()
-        self._connection.execute("COMMIT")
-        self.commit_seconds += (time.perf_counter() - began - self.commit_seconds) / 16
+        try:
+            self._make_it_last()
+        except Exception as error:
+            if is_undone_in_commit(error):
+                raise
+            raise InCommitError from error
         self._applied.committed()
         self.commits += 1
         self.writes += len(batch)
+
+    def _make_it_last(self) -> None:
+        """Commit; learn how quick the disk is."""
+        began = time.perf_counter()
+        self._connection.execute("COMMIT")
+        self.commit_seconds += (time.perf_counter() - began - self.commit_seconds) / 16
 
     def _apply(self, write: Write) -> None:
         key = write.key
@@ -224,7 +238,7 @@ class Committer:
             reply = WRITES[type(write.request)](self._tx, write.request)
         except JobkeepError as error:
             if self._connection.total_changes != before:
-                raise _MustUndoError from error
+                raise MustUndoError from error
             write.outcome = error
             return
         write.outcome = reply
@@ -258,9 +272,7 @@ class Committer:
         if self._wal_identity is None:
             self._wal_identity = wal
         if FileIdentity.of(self._database) != self._identity or wal != self._wal_identity:
-            raise sqlite3.OperationalError(
-                f"{self._database} or its -wal has been removed or replaced"
-            )
+            raise FilesTakenAwayError(f"{self._database} or its -wal has been removed or replaced")
 
     def _checkpoint(self) -> None:
         """Move the log into the database; learn from its length when to do so again.
@@ -275,6 +287,10 @@ class Committer:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
 
 
+def _name_of(write: Write) -> str:
+    return type(write.request).__name__
+
+
 def _undecided(batch: list[Write]) -> list[Write]:
     return [write for write in batch if write.outcome is None]
 
@@ -284,54 +300,3 @@ def _data_version(connection: sqlite3.Connection) -> int:
     (https://www.sqlite.org/pragma.html#pragma_data_version)."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)
-
-
-def _result_code(error: BaseException | None) -> int:
-    """The primary result code of SQLite; 0 for any other error."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
-
-
-def _is_clean(error: sqlite3.Error) -> bool:
-    """Whether nothing of the transaction can be on disk."""
-    return _result_code(error) in _CLEAN_FAILURES
-
-
-def _is_locked_out(error: Exception) -> bool:
-    return _result_code(error) in _LOCKED_OUT
-
-
-def _refusal(write: Write, error: Exception) -> JobkeepError:
-    """What the sender of a write that was undone is told."""
-    cause = error.__cause__ if isinstance(error, _MustUndoError | LockedOutError) else error
-    if isinstance(cause, JobkeepError):
-        return cause
-    name = type(write.request).__name__
-    if isinstance(cause, sqlite3.Error):
-        if _result_code(cause) in _LOCKED_OUT:
-            return StorageError(
-                "another program holds the lock for writing to the database; nothing was written. "
-                "Only the daemon may write to it: stop that program, and try again",
-                {"reason": "locked"},
-            )
-        if _result_code(cause) == sqlite3.SQLITE_FULL:
-            return StorageError(
-                "the disk is full; nothing was written. Reading goes on, and writing works again "
-                "when there is room",
-                {"reason": "disk_full"},
-            )
-        return StorageError(f"{name} was refused, and nothing was written: {cause}")
-    log.error("a defect in %s; nothing was written", name, exc_info=cause)
-    return JobkeepError(
-        f"a defect of jobkeepd in {name} ({type(cause).__name__}: {cause}); nothing was written. "
-        "The daemon's log has the details"
-    )
-
-
-def _outcome_unknown(database: Path, error: BaseException) -> StorageError:
-    return StorageError(
-        f"writing to {database} failed ({error}); what was being written may or may not be there "
-        "after a restart. The daemon stops; a client that sends its request again gets it applied "
-        "once",
-        {"outcome": "unknown"},
-    )

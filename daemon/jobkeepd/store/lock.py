@@ -50,15 +50,32 @@ class DatabaseLock:
                     {"pid": int(holder) if holder.isdigit() else None, "database": str(database)},
                 )
             time.sleep(_PAUSE_SECONDS)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        self._sign()
 
     def _try(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            self.release()
+            raise StorageError(
+                f"the lock file {self.path} cannot be locked: {error.strerror}; put the database "
+                "on a local file system"
+            ) from error
         return True
+
+    def _sign(self) -> None:
+        """Say who has the lock."""
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise StorageError(
+                f"the lock file {self.path} cannot be written: {error.strerror}; is there room on "
+                "the disk, and is it in order?"
+            ) from error
 
     def release(self) -> None:
         """Give the lock back. Idempotent."""

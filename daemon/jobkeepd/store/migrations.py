@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
@@ -97,9 +98,12 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     An older file is copied first, to `<file>.v<its version>`. The rest is one transaction, so one
     that was interrupted begins again. Raises StorageError when it fails; the file is then as it
-    was.
+    was, unless the disk failed in the commit, which may then be there, whole.
     """
-    version = schema_version(connection)
+    try:
+        version = schema_version(connection)
+    except sqlite3.Error as error:
+        raise StorageError(f"the file cannot be read as an SQLite database: {error}") from error
     if version == SCHEMA_VERSION:
         return
     try:
@@ -118,23 +122,36 @@ def migrate(connection: sqlite3.Connection) -> None:
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
             f"the file has schema version {version}, and bringing it to {SCHEMA_VERSION} failed: "
-            f"{error}; it was not changed. Is there room on the disk for a copy of it, and for as "
-            "much again?"
+            f"{error}; it has the one or the other whole, and the next start goes on from there. "
+            "Is there room on the disk for a copy of it, and for as much again?"
         ) from error
 
 
 def _apply(connection: sqlite3.Connection, scripts: list[str]) -> None:
     """Run these scripts and write down that the file has this version, all or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executescript("".join(["BEGIN IMMEDIATE;", *scripts, INDEXES_AND_TRIGGERS]))
+        for statement in _statements("".join([*scripts, INDEXES_AND_TRIGGERS])):
+            connection.execute(statement)
         connection.execute(
             "INSERT INTO schema_version VALUES (?, ?)", (SCHEMA_VERSION, to_text(utc_now()))
         )
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One statement of a script after the other; a trigger is one, with those within it."""
+    statement = ""
+    *parts, _ = script.split(";")
+    for part in parts:
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _drop_indexes_and_triggers(connection: sqlite3.Connection) -> str:

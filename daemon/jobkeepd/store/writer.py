@@ -29,7 +29,8 @@ from typing import TypeVar
 
 from jobkeep_protocol.errors import StorageError
 from jobkeepd.limits import Limits, exceeded
-from jobkeepd.store.committer import Committer, LockedOutError, Write
+from jobkeepd.store.committer import Committer, Write
+from jobkeepd.store.failures import LockedOutError
 from jobkeepd.store.writes import is_small
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Writer:
         self._idle.set()
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
         self._closing: asyncio.Task[None] | None = None
+        self._is_broken = False
         self._seen_writes = 0
         self._timer = self._loop.call_later(QUIET_SECONDS, self._on_timer)
 
@@ -127,6 +129,7 @@ class Writer:
         await self.drain()
         await self._loop.run_in_executor(self._executor, self._committer.close)
         self._executor.shutdown(wait=False)
+        self._look_for_failure()
 
     def _begin(self) -> None:
         """Commit what has come in."""
@@ -180,29 +183,33 @@ class Writer:
         running.add_done_callback(lambda done: then(done.result()))
 
     def _deliver(self, batch: list[Write]) -> None:
-        broken = self._committer.broken
-        if broken is not None:
-            for refused in self._take_queue():
-                refused.outcome = broken
-                batch.append(refused)
-            self._on_broken(broken)
+        self._look_for_failure()
         self._tell_of_foreign_writes()
-        for write in batch:
-            try:
-                write.done(write.outcome)
-            except Exception:
-                log.exception("a defect in what follows a write; the writer goes on")
+        _hand_out(batch)
         if self._committer.needs_checkpoint:
             self._on_thread(self._committer.keep_house, self._go_on)
         else:
             self._go_on()
 
     def _go_on(self, _: None = None) -> None:
+        self._look_for_failure()
         self._tell_of_foreign_writes()
         if self._queue:
             self._loop.call_soon(self._begin)
         else:
             self._idle.set()
+
+    def _look_for_failure(self) -> None:
+        """When nothing can be written any more, say so once, to all that wait too."""
+        broken = self._committer.broken
+        if broken is None or self._is_broken:
+            return
+        self._is_broken = True
+        self._on_broken(broken)
+        refused = self._take_queue()
+        for write in refused:
+            write.outcome = broken
+        _hand_out(refused)
 
     def _tell_of_foreign_writes(self) -> None:
         if self._committer.saw_foreign_write:
@@ -217,3 +224,11 @@ class Writer:
         if is_quiet:
             self._idle.clear()
             self._on_thread(self._committer.keep_house, self._go_on)
+
+
+def _hand_out(batch: list[Write]) -> None:
+    for write in batch:
+        try:
+            write.done(write.outcome)
+        except Exception:
+            log.exception("a defect in what follows a write; the writer goes on")

@@ -1,0 +1,389 @@
+"""What a failure of the database means: what the sender of a write is told, and who goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobkeep_protocol.errors import JobkeepError, StorageError
+from jobkeep_protocol.messages import (
+    Delete,
+    GetExecutionHistoryCount,
+    GetNextSheet,
+    MarkSheetStatus,
+    RecordExecution,
+    Status,
+    decode_reply,
+)
+from jobkeep_protocol.states import CheckpointState, SheetStatus
+from jobkeepd.store import committer as committer_module
+from jobkeepd.store.committer import Committer, Write
+from jobkeepd.store.connection import create_private, open_for_writing
+from jobkeepd.store.failures import (
+    DatabaseFailed,
+    FilesTakenAwayError,
+    InCommitError,
+    is_final,
+    is_undone_in_commit,
+    refusal,
+    write_failed,
+)
+from jobkeepd.store.migrations import migrate
+from jobkeepd.store.writes import WRITES
+from tests.daemon_process import DaemonProcess
+from tests.faults.injection import Tracing, needs_strace
+from tests.support import wait_until
+from tests.wire import Wire
+
+JOB = CheckpointState(job_id="job", total_sheets=3)
+RECORD = RecordExecution("job", 1, 1, output="x" * 1000)
+
+
+# -- telling them apart -------------------------------------------------------------------------
+
+
+def sqlite_error(code: int) -> sqlite3.Error:
+    """An error as Python's module raises it for a result code."""
+    error = sqlite3.OperationalError("words of SQLite")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (sqlite_error(sqlite3.SQLITE_FULL), "disk_full"),
+        (sqlite_error(sqlite3.SQLITE_BUSY), "locked"),
+        (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), "locked"),
+        (sqlite_error(sqlite3.SQLITE_NOMEM), "memory"),
+        (MemoryError(), "memory"),
+        (sqlite_error(sqlite3.SQLITE_CANTOPEN), "temporary_file"),
+        (sqlite_error(sqlite3.SQLITE_TOOBIG), None),
+        (sqlite_error(sqlite3.SQLITE_CONSTRAINT_NOTNULL), None),
+        (sqlite_error(sqlite3.SQLITE_ERROR), None),
+        (sqlite3.OperationalError("Could not decode to UTF-8 column"), None),
+    ],
+)
+def test_failure_of_one_statement_refuses_one_request_and_says_that_nothing_was_written(
+    error: Exception, reason: str | None
+) -> None:
+    assert not is_final(error)
+    told = refusal("RecordExecution", error)
+    assert isinstance(told, StorageError)
+    assert "nothing was written" in str(told)
+    assert told.data.get("reason") == reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite_error(sqlite3.SQLITE_IOERR),
+        sqlite_error(sqlite3.SQLITE_IOERR_FSYNC),
+        sqlite_error(sqlite3.SQLITE_IOERR_WRITE),
+        sqlite_error(sqlite3.SQLITE_READONLY_DBMOVED),
+        sqlite_error(sqlite3.SQLITE_PROTOCOL),
+        sqlite_error(sqlite3.SQLITE_INTERNAL),
+        OSError("of the disk"),
+        FilesTakenAwayError("gone"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_failure_of_the_disk_is_final_and_its_outcome_unknown(error: BaseException) -> None:
+    assert is_final(error)
+    assert write_failed(Path("state.db"), error).data == {"outcome": "unknown"}
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+def test_damaged_file_is_final_and_says_what_to_do(code: int) -> None:
+    error = sqlite_error(code)
+    assert is_final(error)
+    told = write_failed(Path("state.db"), error)
+    assert "nothing was written" in str(told)
+    assert "run `jobkeepd --check` to see what is damaged, and restore a backup" in str(told)
+    assert told.data == {"reason": "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_undone"),
+    [
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY, True),
+        (sqlite3.SQLITE_NOMEM, False),
+        (sqlite3.SQLITE_IOERR_FSYNC, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_CORRUPT, False),
+    ],
+)
+def test_commit_that_failed_may_have_been_made_unless_it_is_known_to_be_undone(
+    code: int, is_undone: bool
+) -> None:
+    assert is_undone_in_commit(sqlite_error(code)) is is_undone
+    failed = InCommitError()
+    failed.__cause__ = sqlite_error(code)
+    assert is_final(failed)
+    assert write_failed(Path("state.db"), failed).data == {"outcome": "unknown"}
+
+
+# -- in the committer ---------------------------------------------------------------------------
+
+
+class FailingConnection(sqlite3.Connection):
+    """A connection that fails in a statement, before or after it was carried out."""
+
+    fails_in = ""
+    error: Exception = MemoryError()
+    comes_first = True
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        fails = bool(self.fails_in) and statement.startswith(self.fails_in)
+        if fails and self.comes_first:
+            raise self.error
+        cursor = super().execute(statement, *values)
+        if fails:
+            raise self.error
+        return cursor
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[FailingConnection]:
+    """A database with a job, on a connection that may be told to fail."""
+    database = tmp_path / "state.db"
+    create_private(database)
+    with closing(open_for_writing(database, "full")) as first:
+        migrate(first)
+    with closing(
+        sqlite3.connect(database, isolation_level=None, factory=FailingConnection)
+    ) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            "INSERT INTO jobs (id, name, total_sheets, created_at, updated_at) "
+            "VALUES ('job', 'job', 3, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')"
+        )
+        yield connection
+
+
+@pytest.fixture
+def committer(tmp_path: Path, connection: FailingConnection) -> Committer:
+    """A committer on that connection."""
+    return Committer(tmp_path / "state.db", connection)
+
+
+def record() -> Write:
+    """A write that adds a row."""
+    return Write(RECORD, print)
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_commit_of_which_nobody_knows_is_not_repeated_and_not_acknowledged(
+    committer: Committer, connection: FailingConnection, comes_first: bool
+) -> None:
+    connection.fails_in, connection.comes_first = "COMMIT", comes_first
+    batch = [record(), record()]
+
+    committer.commit(batch)
+
+    assert committer.broken is not None
+    assert [write.outcome for write in batch] == [committer.broken] * 2
+    assert committer.broken.data == {"outcome": "unknown"}
+    (count,) = connection.execute("SELECT count(*) FROM execution_history").fetchone()
+    assert count == 2  # in the open transaction, or committed: applied once and not one by one
+
+
+def test_want_of_memory_refuses_the_request_and_the_committer_goes_on(
+    committer: Committer, connection: FailingConnection
+) -> None:
+    connection.fails_in = "INSERT INTO execution_history"
+    write = record()
+
+    committer.commit([write])
+
+    assert isinstance(write.outcome, StorageError)
+    assert write.outcome.data == {"reason": "memory"}
+    connection.fails_in = ""
+    committer.commit([again := record()])
+    assert (committer.broken, again.outcome) == (None, 1)
+
+
+def test_writes_that_were_committed_alone_keep_their_outcome_when_the_next_one_breaks_it(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ValueError("a defect")
+
+    def damage(*_: object) -> None:
+        raise sqlite_error(sqlite3.SQLITE_CORRUPT)
+
+    handlers: dict[type, Any] = {**WRITES, Delete: defect, MarkSheetStatus: damage}
+    monkeypatch.setattr(committer_module, "WRITES", handlers)
+    mark = MarkSheetStatus("job", 1, SheetStatus.READY)
+    batch = [record(), Write(Delete("job"), print), record(), Write(mark, print), record()]
+
+    committer.commit(batch)
+
+    first, refused, second, damaged, last = (write.outcome for write in batch)
+    assert (first, second) == (1, 2)
+    assert isinstance(refused, JobkeepError)
+    assert damaged is last is committer.broken
+
+
+@pytest.mark.parametrize(
+    ("error", "breaks"),
+    [
+        (sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), True),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT), True),
+        (OSError("of the disk"), True),
+        (sqlite_error(sqlite3.SQLITE_FULL), False),
+        (sqlite_error(sqlite3.SQLITE_BUSY), False),
+        (MemoryError(), False),
+    ],
+)
+def test_checkpoint_that_fails_breaks_the_committer_unless_it_can_be_tried_again(
+    committer: Committer, connection: FailingConnection, error: Exception, breaks: bool
+) -> None:
+    committer.commit([record()])
+    connection.fails_in, connection.error = "PRAGMA wal_checkpoint", error
+
+    committer.keep_house()
+
+    assert (committer.broken is not None) is breaks
+    if isinstance(committer.broken, DatabaseFailed):
+        assert "every write that was acknowledged is still in the log" in str(committer.broken)
+        assert committer.broken.data == {"outcome": "unknown"}
+
+
+# -- in a daemon --------------------------------------------------------------------------------
+
+
+def test_cell_that_cannot_be_decoded_refuses_the_requests_that_need_it_alone(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket) as wire:
+        wire.save(CheckpointState(job_id="spoilt", total_sheets=3))
+        wire.save(JOB)
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.database)) as connection, connection:
+        connection.execute(
+            "UPDATE jobs SET error_message = CAST(x'ff' AS TEXT) WHERE id = 'spoilt'"
+        )
+    daemon.start()
+
+    with Wire(daemon.socket) as wire:
+        for job_id in ("job", "spoilt", "job"):
+            wire.send(MarkSheetStatus(job_id, 1, SheetStatus.READY))
+        answers = [wire.receive()[1] for _ in range(3)]
+
+        decode_reply(MarkSheetStatus, answers[0])
+        decode_reply(MarkSheetStatus, answers[2])
+        with pytest.raises(StorageError, match="nothing was written: Could not decode to UTF-8"):
+            decode_reply(MarkSheetStatus, answers[1])
+    daemon.stop()
+
+
+def test_damaged_page_ends_the_daemon_with_what_to_do(daemon: DaemonProcess) -> None:
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        for _ in range(3):
+            wire.ask(RecordExecution("job", 1, 1, output="x" * 1_000_000))
+    daemon.stop()
+    page, size = page_of(daemon.database, "idx_history_job_sheet")
+    daemon.start()
+    with Wire(daemon.socket) as wire, daemon.database.open("r+b", buffering=0) as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+        with pytest.raises(StorageError, match=r"is damaged.*nothing was written") as damaged:
+            wire.ask(RECORD)
+
+    assert damaged.value.data == {"reason": "damaged"}
+    assert daemon.wait() == 74
+    assert "run `jobkeepd --check`" in daemon.log
+    assert "Traceback" not in daemon.log
+
+
+def page_of(database: Path, name: str) -> tuple[int, int]:
+    """The first page of a table or an index, and the size of a page."""
+    with closing(sqlite3.connect(database)) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return page, size
+
+
+@contextmanager
+def no_descriptors_left(pid: int) -> Iterator[None]:
+    """A process that can open nothing more, for a while."""
+    highest = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, highest + 1))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@needs_strace
+def test_failing_disk_in_a_checkpoint_ends_the_daemon_with_every_write_in_the_log(
+    daemon: DaemonProcess,
+) -> None:
+    daemon.stop()
+    tracing = Tracing(daemon, "fdatasync", "error=EIO:when=1", [daemon.database])
+    daemon.start()
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        assert wire.ask(RECORD) is not None
+
+        assert daemon.wait() == 74  # without another write, after a quiet second
+
+    assert tracing.injected()
+    assert "every write that was acknowledged is still in the log" in daemon.log
+    tracing.stop()
+    daemon.start()
+    with Wire(daemon.socket) as wire:
+        assert wire.ask(GetExecutionHistoryCount("job")) == 1
+
+
+@needs_strace
+def test_failing_disk_in_the_last_checkpoint_is_not_a_clean_end(daemon: DaemonProcess) -> None:
+    daemon.stop()
+    tracing = Tracing(daemon, "fdatasync", "error=EIO:when=1", [daemon.database])
+    daemon.start()
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        os.kill(daemon.pid, signal.SIGTERM)
+        assert daemon.wait() == 74
+
+    assert tracing.injected()
+    assert daemon.log.count("stopped: every write") == 1  # the time before
+    tracing.stop()
+    daemon.start()
+    with Wire(daemon.socket) as wire:
+        assert wire.load()[0].revision == 1
+
+
+@needs_strace
+def test_full_disk_in_a_checkpoint_is_logged_and_the_next_one_makes_up_for_it(
+    daemon: DaemonProcess,
+) -> None:
+    daemon.stop()
+    tracing = Tracing(daemon, "pwrite64", "error=ENOSPC:when=1", [daemon.database])
+    daemon.start()
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        wait_until(lambda: "house-keeping of" in daemon.log)
+        assert "is tried again later: database or disk is full" in daemon.log
+
+        assert wire.ask(RECORD) is not None
+        assert wire.ask(GetNextSheet("job")) == 1
+        wait_until(lambda: b"job" in daemon.database.read_bytes())
+        assert wire.ask(Status()).writes == 2
+    daemon.stop()
+    assert len(tracing.injected()) == 1
