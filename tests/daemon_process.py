@@ -68,9 +68,9 @@ class DaemonProcess:
                 command, stderr=log, env={**os.environ, **(environment or {})}, umask=0o022
             )
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
         """Start it and wait until it is ready."""
-        self.spawn(*options)
+        self.spawn(*options, environment=environment)
         wait_until(lambda: self.is_accepting or not self.is_running)
         assert self.is_running, self.log
 

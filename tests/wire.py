@@ -45,14 +45,18 @@ class Wire:
         try:
             self._socket.connect(str(path))
         except OSError:
-            self._socket.close()
+            self.close()
             raise
         self._frames = FrameReader()
         self._received: list[bytes] = []
         self._ids = itertools.count(1)
         self._filled = 0
         if hello:
-            self.welcome = self.say_hello(client_id)
+            try:
+                self.welcome = self.say_hello(client_id)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Wire:
         return self

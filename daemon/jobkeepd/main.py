@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError
+from jobkeepd import failpoints
 from jobkeepd.settings import Settings, read_settings
 
 EX_USAGE = 2
@@ -66,6 +67,7 @@ def main() -> NoReturn:
     try:
         settings = read_settings(sys.argv[1:], os.environ)
         _start_logging(settings)
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except InvalidRequest as error:
         _fail(EX_USAGE, str(error))
     try:

@@ -60,6 +60,8 @@ class Ledger:
 
     def send_again(self, socket: Path) -> None:
         """Send what was not answered under the ids it had; all of it must go well now."""
+        if not self.unanswered:
+            return
         with Wire(socket, self._client_id) as wire:
             for request_id, request in sorted(self.unanswered.items()):
                 wire.ask(request, request_id)

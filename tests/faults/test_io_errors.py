@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_process import DaemonProcess
-from tests.faults.injection import Tracing, needs_strace
 from tests.faults.account import SMALL, Ledger
+from tests.faults.injection import Tracing, needs_strace
 from tests.support import scaled, wait_until
 
 pytestmark = needs_strace

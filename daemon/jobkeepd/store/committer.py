@@ -25,6 +25,7 @@ from typing import Any
 
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import encode_reply
+from jobkeepd import failpoints
 from jobkeepd.files import FileIdentity
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.applied import AppliedRequests, RequestKey
@@ -211,6 +212,7 @@ class Committer:
             self._apply(write)
         self._applied.store()
         self._check_files()
+        failpoints.reached("before commit")
         try:
             self._make_it_last()
         except Exception as error:
@@ -225,6 +227,7 @@ class Committer:
         """Commit; learn how quick the disk is."""
         began = time.perf_counter()
         self._connection.execute("COMMIT")
+        failpoints.reached("after commit")
         self.commit_seconds += (time.perf_counter() - began - self.commit_seconds) / 16
 
     def _apply(self, write: Write) -> None:
@@ -282,7 +285,9 @@ class Committer:
         """
         writes = self.writes - self._checkpointed
         self._checkpointed = self.writes
+        failpoints.reached("before checkpoint")
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        failpoints.reached("after checkpoint")
         if pages > 0:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
 

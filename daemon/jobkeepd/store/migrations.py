@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.states import utc_now
+from jobkeepd import failpoints
 from jobkeepd.store.connection import create_private
 from jobkeepd.store.rows import to_text
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, SCHEMA_VERSION, TABLES
@@ -133,10 +134,13 @@ def _apply(connection: sqlite3.Connection, scripts: list[str]) -> None:
     try:
         for statement in _statements("".join([*scripts, INDEXES_AND_TRIGGERS])):
             connection.execute(statement)
+            failpoints.reached("after migration statement")
         connection.execute(
             "INSERT INTO schema_version VALUES (?, ?)", (SCHEMA_VERSION, to_text(utc_now()))
         )
+        failpoints.reached("after migration statement")
         connection.execute("COMMIT")
+        failpoints.reached("after migration")
     except (sqlite3.Error, OSError):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -169,10 +173,12 @@ def _copy(connection: sqlite3.Connection, version: int) -> Path:
     copy = Path(f"{database}.v{version}")
     copy.unlink(missing_ok=True)
     create_private(copy)
+    failpoints.reached("in migration copy")
     connection.execute("VACUUM INTO ?", (str(copy),))
     written = os.open(copy, os.O_RDONLY)
     try:
         os.fsync(written)
     finally:
         os.close(written)
+    failpoints.reached("after migration copy")
     return copy

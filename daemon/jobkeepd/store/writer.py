@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobkeep_protocol.errors import StorageError
+from jobkeepd import failpoints
 from jobkeepd.limits import Limits, exceeded
 from jobkeepd.store.committer import Committer, Write
 from jobkeepd.store.failures import LockedOutError
@@ -229,6 +230,7 @@ class Writer:
 def _hand_out(batch: list[Write]) -> None:
     for write in batch:
         try:
+            failpoints.reached("before acknowledgement")
             write.done(write.outcome)
         except Exception:
             log.exception("a defect in what follows a write; the writer goes on")
