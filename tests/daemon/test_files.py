@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobkeep_protocol.errors import StorageError
-from jobkeep_protocol.messages import (
-    GetExecutionHistoryCount,
-    GetNextSheet,
-    RecordExecution,
-    Status,
-)
+from jobkeep_protocol.messages import RecordExecution
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd.store.schema import SCHEMA_VERSION
 from tests.daemon_process import DaemonProcess
@@ -192,52 +187,7 @@ def test_database_that_is_taken_away_ends_the_daemon_and_nothing_is_acknowledged
     assert "Traceback" not in daemon.log
 
 
-# -- a full disk --------------------------------------------------------------------------------
-
-SMALL_DISK = (
-    'mount -t tmpfs -o size=3m tmpfs "$0" && head -c 1500000 /dev/zero > "$0/filler" && exec "$@"'
-)
-
-
-def record_until_refused(wire: Wire, record: RecordExecution) -> int:
-    """Record the same again and again; gives how often that went well."""
-    for count in range(100):
-        try:
-            wire.ask(record)
-        except StorageError:
-            return count
-    raise AssertionError("a disk of 3 MiB took 10 MB")
-
-
-def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
-    daemon_process: DaemonProcess,
-) -> None:
-    disk = daemon_process.database.parent / "disk"
-    disk.mkdir()
-    daemon_process.database = disk / "state.db"
-    daemon_process.wrapper = [
-        *("unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(disk))
-    ]
-    daemon_process.start()
-    record = RecordExecution("job", 1, 1, output="x" * 100_000)
-
-    with Wire(daemon_process.socket) as wire:
-        wire.save(JOB)
-        acknowledged = record_until_refused(wire, record)
-        with pytest.raises(StorageError, match="the disk is full; nothing was written") as full:
-            wire.ask(record)
-        assert full.value.data == {"reason": "disk_full"}
-        assert acknowledged > 0
-        assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged
-        assert wire.ask(GetNextSheet("job")) == 1
-
-        # The disk is mounted for the daemon only; this is the way to it from outside.
-        Path(f"/proc/{daemon_process.pid}/root{disk}/filler").unlink()
-
-        assert wire.ask(record) is not None
-        assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1
-        assert wire.ask(Status()).jobs == {"pending": 1}
-    daemon_process.stop()
+# -- another program ----------------------------------------------------------------------------
 
 
 def test_a_program_that_holds_the_lock_for_writing_is_named_as_the_reason_and_does_no_harm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -196,6 +197,31 @@ def test_commit_of_which_nobody_knows_is_not_repeated_and_not_acknowledged(
     assert committer.broken.data == {"outcome": "unknown"}
     (count,) = connection.execute("SELECT count(*) FROM execution_history").fetchone()
     assert count == 2  # in the open transaction, or committed: applied once and not one by one
+
+
+@pytest.mark.parametrize(
+    ("number", "breaks"),
+    [(errno.EDQUOT, False), (errno.EFBIG, False), (errno.ENOSPC, False), (errno.EIO, True)],
+)
+def test_write_that_a_quota_or_a_limit_refuses_is_refused_and_one_that_failed_breaks(
+    committer: Committer,
+    connection: FailingConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    breaks: bool,
+) -> None:
+    def fallocate(*_: object) -> None:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr("os.posix_fallocate", fallocate)
+    connection.fails_in, connection.error = "COMMIT", sqlite_error(sqlite3.SQLITE_IOERR_WRITE)
+    write = record()
+
+    committer.commit([write])
+
+    assert (committer.broken is not None) is breaks
+    assert isinstance(write.outcome, StorageError)
+    assert write.outcome.data == ({"outcome": "unknown"} if breaks else {"reason": "disk_full"})
 
 
 def test_want_of_memory_refuses_the_request_and_the_committer_goes_on(

@@ -26,7 +26,7 @@ from typing import Any
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import encode_reply
 from jobkeepd import failpoints
-from jobkeepd.files import FileIdentity
+from jobkeepd.files import FileIdentity, has_room
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.connection import wal_path
@@ -37,6 +37,7 @@ from jobkeepd.store.failures import (
     LockedOutError,
     MustUndoError,
     checkpoint_failed,
+    is_failed_write,
     is_final,
     is_locked_out,
     is_undone_in_commit,
@@ -150,7 +151,7 @@ class Committer:
                 self._expire_at = time.monotonic() + EXPIRE_SECONDS
                 self._applied.expire()
         except Exception as error:  # whatever it was, nobody waits here to be told
-            if is_final(error):
+            if self._ends_all(error):
                 self._break(checkpoint_failed(self._database, error))
                 return
             log.warning(
@@ -194,7 +195,7 @@ class Committer:
         except BaseException as error:
             for write in batch:
                 write.outcome = None
-            if is_final(error):
+            if self._ends_all(error):
                 raise
             self._roll_back()
             if is_locked_out(error):
@@ -248,6 +249,12 @@ class Committer:
         if key is not None:
             write.outcome = encode_reply(key.request_id, reply)
             self._applied.add(key, write.outcome)
+
+    def _ends_all(self, error: BaseException) -> bool:
+        """Whether nothing may be written after this failure."""
+        if is_failed_write(error):
+            return has_room(self._database, self._wal)
+        return is_final(error)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:

@@ -11,11 +11,14 @@ on disk, but for the few after which SQLite has rolled back or can
 
 | what | told | the daemon |
 |---|---|---|
-| the disk is full, another program has the lock | nothing was written | goes on |
+| the disk or a quota is full, another program has the lock | nothing was written | goes on |
 | out of memory, or of descriptors | nothing was written | goes on |
 | a value, or a row that is there, is refused | nothing was written | goes on |
 | the file is damaged | nothing was written | ends |
 | the disk failed, or anything else during the commit | the outcome is unknown | ends |
+
+SQLite knows a full disk by ENOSPC alone. A write that a quota or a limit on the size of files
+refuses is one that failed, to SQLite; whether there is room tells (`files.has_room`).
 
 A failing disk always ends it: after a failed sync the kernel may have thrown away what it could not
 write, and the next sync says that all is well (https://lwn.net/Articles/752063/). What is on disk
@@ -48,6 +51,9 @@ _REFUSED = {
     *_UNDONE_IN_COMMIT,
 }
 """What a single statement may end with while the database is in order."""
+
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+"""The second is refused for want of room, or not at all."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CHECK = "run `jobkeepd --check` to see what is damaged, and restore a backup"
@@ -93,9 +99,17 @@ def is_final(error: BaseException) -> bool:
     return code is not None and code not in _REFUSED
 
 
+def is_failed_write(error: BaseException) -> bool:
+    """Whether the disk did not take what was to be written. Nothing of the transaction can be there
+    then: its last page is what makes it valid."""
+    cause = error.__cause__ if isinstance(error, InCommitError) else error
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE
+
+
 def refusal(name: str, error: BaseException) -> JobkeepError:
     """What the sender of a write that was undone is told. `name` is that of its type."""
-    cause = error.__cause__ if isinstance(error, MustUndoError | LockedOutError) else error
+    wrapped = isinstance(error, MustUndoError | LockedOutError | InCommitError)
+    cause = error.__cause__ if wrapped else error
     if isinstance(cause, JobkeepError):
         return cause
     code = _result_code(cause)
@@ -105,7 +119,7 @@ def refusal(name: str, error: BaseException) -> JobkeepError:
             "Only the daemon may write to it: stop that program, and try again",
             {"reason": "locked"},
         )
-    if code == sqlite3.SQLITE_FULL:
+    if code in _NO_ROOM:
         return StorageError(
             "the disk is full; nothing was written. Reading goes on, and writing works again "
             "when there is room",

@@ -1,0 +1,125 @@
+"""A disk that is full, a quota that is used up, files that may not grow: nothing is lost, reads go
+on, and writing works again when there is room."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.messages import (
+    GetExecutionHistoryCount,
+    GetNextSheet,
+    RecordExecution,
+    Status,
+)
+from jobkeep_protocol.states import CheckpointState
+from tests.daemon_process import DaemonProcess
+from tests.faults.account import Ledger
+from tests.support import wait_until
+from tests.wire import Wire
+
+JOB = CheckpointState(job_id="job", total_sheets=3)
+
+SMALL_DISK = (
+    'mount -t tmpfs -o size=3m tmpfs "$0" && head -c 1500000 /dev/zero > "$0/filler" && exec "$@"'
+)
+
+
+def record_until_refused(wire: Wire, record: RecordExecution) -> int:
+    """Record the same again and again; gives how often that went well."""
+    for count in range(100):
+        try:
+            wire.ask(record)
+        except StorageError:
+            return count
+    raise AssertionError("a disk of 3 MiB took 10 MB")
+
+
+def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
+    daemon_process: DaemonProcess,
+) -> None:
+    disk = daemon_process.database.parent / "disk"
+    disk.mkdir()
+    daemon_process.database = disk / "state.db"
+    daemon_process.wrapper = [
+        *("unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(disk))
+    ]
+    daemon_process.start()
+    record = RecordExecution("job", 1, 1, output="x" * 100_000)
+
+    with Wire(daemon_process.socket) as wire:
+        wire.save(JOB)
+        acknowledged = record_until_refused(wire, record)
+        with pytest.raises(StorageError, match="the disk is full; nothing was written") as full:
+            wire.ask(record)
+        assert full.value.data == {"reason": "disk_full"}
+        assert acknowledged > 0
+        assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged
+        assert wire.ask(GetNextSheet("job")) == 1
+
+        # The disk is mounted for the daemon only; this is the way to it from outside.
+        Path(f"/proc/{daemon_process.pid}/root{disk}/filler").unlink()
+
+        assert wire.ask(record) is not None
+        assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1
+        assert wire.ask(Status()).jobs == {"pending": 1}
+    daemon_process.stop()
+
+
+# -- files that may not grow --------------------------------------------------------------------
+
+MEGABYTE = 1_000_000
+
+
+@contextmanager
+def files_limited(pid: int, size: int) -> Iterator[None]:
+    """A process whose files may not become larger, for a while."""
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+def test_limit_on_the_size_of_files_is_as_good_as_a_full_disk(daemon: DaemonProcess) -> None:
+    ledger = Ledger()
+    with files_limited(daemon.pid, MEGABYTE):
+        ledger.write(daemon.socket, [100_000] * 15)
+
+        assert len(ledger.refused) > 1
+        assert len(ledger.acknowledged) > 5
+        assert {str(error) for error in ledger.refused.values()} == {
+            "the disk is full; nothing was written. Reading goes on, and writing works again when "
+            "there is room"
+        }
+        with Wire(daemon.socket) as wire:
+            assert wire.ask(GetNextSheet("job")) == 1
+    refused = len(ledger.refused)
+    ledger.write(daemon.socket, [100_000] * 15)
+
+    daemon.kill()  # what was refused is not there either when the log is read anew
+    daemon.start()
+    daemon.stop()
+    assert len(ledger.refused) == refused
+    ledger.assert_is_kept_by(daemon.database)
+
+
+def test_checkpoint_into_a_file_that_may_not_grow_is_tried_again_later(
+    daemon: DaemonProcess,
+) -> None:
+    ledger = Ledger()
+    ledger.write(daemon.socket, [MEGABYTE])
+    with files_limited(daemon.pid, MEGABYTE // 2):
+        wait_until(lambda: "is tried again later" in daemon.log)
+        with Wire(daemon.socket) as wire:
+            assert wire.ask(GetExecutionHistoryCount("job")) == 9
+    ledger.write(daemon.socket, [100_000])
+    daemon.stop()
+    assert daemon.database.stat().st_size > MEGABYTE
+    ledger.assert_is_kept_by(daemon.database)
