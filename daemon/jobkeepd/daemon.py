@@ -4,7 +4,9 @@ What lives here: the life of one daemon. `run(settings)` is all there is to it, 
 for tests alike. What may not: arguments and log formats (that is `main`).
 
 Starting: take the lock, open and migrate the database, find who died meanwhile, listen. Stopping,
-on SIGTERM and SIGINT: stop accepting, answer what was received, commit, checkpoint, let go.
+on SIGTERM and SIGINT: stop accepting, answer what was received, commit, checkpoint, let go. That
+takes as long as the disk does, for ever if it hangs; so a second signal ends the process at once,
+which is as safe as any kill: what was acknowledged is on disk.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ LOCK_PATIENCE_SECONDS = 2.0
 
 OTHER_FILES = 256
 """Open files beside those of connections: the database, and processes that are watched."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 DRAIN_SECONDS = 10.0
 """How long a client that does not take its replies may hold up the end."""
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; a second one kills the process.
 
     Raises a JobkeepError when it cannot start; StorageError, at the end, when the database failed
     while it ran.
@@ -86,8 +89,8 @@ class Daemon:
             group=self._settings.socket_group,
         )
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self.stop)
+        for signum in _SIGNALS:
+            loop.add_signal_handler(signum, self._on_signal)
         try:
             await self._operations.start()
             await self._server.start()
@@ -105,6 +108,14 @@ class Daemon:
         if self._broken is not None:
             raise self._broken
         log.info("stopped: every write that was acknowledged is on disk")
+
+    def _on_signal(self) -> None:
+        """The first signal; the kernel answers the next one."""
+        for signum in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)
+        log.info("stopping, after what was received; a second signal ends it at once")
+        self.stop()
 
     async def _close(self) -> None:
         self._server.stop_accepting()
