@@ -24,6 +24,9 @@ KEPT_CLIENTS = 1_024
 KEPT_FOR = timedelta(days=1)
 """How long after its last write a client can still ask for the reply again."""
 
+_NEVER = "9999"
+"""Later than any time that is written down."""
+
 
 class RequestKey(Struct, frozen=True):
     """Names one request for ever; without a client id, for this connection only."""
@@ -44,6 +47,10 @@ class AppliedRequests:
         self._connection = connection
         self._clients: OrderedDict[bytes, dict[int, tuple[int, bytes]]] = OrderedDict()
         self._new: dict[tuple[bytes, int], tuple[int, bytes]] = {}
+        self._earliest = _NEVER
+        self._earliest_before = _NEVER
+        """What was written down since `expire` was called last is no earlier than the first of
+        these, and what was between that call and the one before no earlier than the second."""
 
     def reply_to(self, key: RequestKey) -> bytes | None:
         """The reply that was given to this request, None when it is new.
@@ -74,6 +81,7 @@ class AppliedRequests:
         if not self._new:
             return
         now = to_text(utc_now())
+        self._earliest = min(self._earliest, now)
         self._connection.executemany(
             "INSERT OR REPLACE INTO applied_requests VALUES (?, ?, ?, ?, ?)",
             [(*place, *applied, now) for place, applied in self._new.items()],
@@ -96,10 +104,15 @@ class AppliedRequests:
         self._clients.clear()
 
     def expire(self) -> None:
-        """Delete what nobody will ask for any more, in a transaction of its own."""
-        self._connection.execute(
-            "DELETE FROM applied_requests WHERE applied_at < ?", (to_text(utc_now() - KEPT_FOR),)
-        )
+        """Delete what nobody will ask for any more, in a transaction of its own.
+
+        The clock says what that is, and it may be set. So whatever it says, what was written down
+        since the last call but one stays.
+        """
+        old = to_text(utc_now() - KEPT_FOR)
+        kept_from = min(old, self._earliest, self._earliest_before)
+        self._connection.execute("DELETE FROM applied_requests WHERE applied_at < ?", (kept_from,))
+        self._earliest_before, self._earliest = self._earliest, _NEVER
 
     def _slots(self, client_id: bytes) -> dict[int, tuple[int, bytes]]:
         slots = self._clients.get(client_id)

@@ -60,6 +60,9 @@ MIN_WRITES = 16
 
 EXPIRE_SECONDS = 3_600.0
 
+FIRST_EXPIRE_SECONDS = 600.0
+"""By then those who waited for a daemon to come back have sent again, whatever the clock says."""
+
 
 class Write:
     """One request on its way through the writer. `size` is that of its message, in bytes.
@@ -114,7 +117,7 @@ class Committer:
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"the database {database} cannot be read: {error}") from error
         self._applied = AppliedRequests(connection)
-        self._expire_at = time.monotonic()
+        self._expire_at = time.monotonic() + FIRST_EXPIRE_SECONDS
         self._checkpointed = 0
         self._checkpoint_after = CHECKPOINT_PAGES // 10
 
