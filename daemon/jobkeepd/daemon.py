@@ -36,10 +36,11 @@ LOCK_PATIENCE_SECONDS = 2.0
 
 OTHER_FILES = 256
 """Open files beside those of connections: the database, and processes that are watched."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 DRAIN_SECONDS = 10.0
 """How long a client that does not take its replies may hold up the end."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def run(settings: Settings) -> None:

@@ -17,8 +17,8 @@ from jobkeep_protocol.messages import (
     StartBackup,
 )
 from jobkeep_protocol.states import CheckpointState
-from tests.daemon.test_files import SMALL_DISK
 from tests.daemon_process import DaemonProcess
+from tests.faults.test_disk_full import SMALL_DISK
 from tests.support import wait_until
 from tests.wire import Wire
 

@@ -159,7 +159,7 @@ def connection(tmp_path: Path) -> Iterator[FailingConnection]:
     """A database with a job, on a connection that may be told to fail."""
     database = tmp_path / "state.db"
     create_private(database)
-    with closing(open_for_writing(database, "full")) as first:
+    with closing(open_for_writing(database, "full", 0)) as first:
         migrate(first)
     with closing(
         sqlite3.connect(database, isolation_level=None, factory=FailingConnection)

@@ -24,11 +24,11 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd import failpoints
+from jobkeepd.limits import DEFAULT_LIMITS
 from jobkeepd.store.connection import wal_path
-from jobkeepd.store.writer import MAX_QUEUED
 from tests.daemon_process import DaemonProcess
-from tests.faults.injection import Tracing, needs_strace
 from tests.faults.account import LARGE, SMALL, Ledger
+from tests.faults.injection import Tracing, needs_strace
 from tests.support import PATIENCE, scaled, wait_until
 from tests.wire import Wire
 
@@ -133,7 +133,8 @@ def test_second_interrupt_from_the_keyboard_ends_the_daemon_too(hanging: DaemonP
 
 
 def test_no_more_than_so_many_writes_wait_for_the_disk(hanging: DaemonProcess) -> None:
-    connections = MAX_QUEUED // SLOTS + 2
+    most = DEFAULT_LIMITS.max_queued_writes
+    connections = most // SLOTS + 2
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(hanging.socket)) for _ in range(connections)]
         wires[0].send(RecordExecution("job", 1, 1, output="x" * LARGE))
@@ -143,15 +144,15 @@ def test_no_more_than_so_many_writes_wait_for_the_disk(hanging: DaemonProcess) -
                 wire.send(RECORD)
 
         answers: list[msgspec.Raw] = []
-        too_many = SLOTS * (connections - 1) - MAX_QUEUED
+        too_many = SLOTS * (connections - 1) - most
         while len(answers) < too_many:
             wait_until(lambda: any(map(is_answered, wires)))
             answers += [wire.receive()[1] for wire in wires if is_answered(wire)]
 
         for answer in answers:
-            with pytest.raises(LimitExceeded, match=f"{MAX_QUEUED} writes are waiting") as refused:
+            with pytest.raises(LimitExceeded, match=f"busy: {most} writes") as refused:
                 decode_reply(RecordExecution, answer)
-            assert refused.value.data == {"limit": "queued_writes", "maximum": MAX_QUEUED}
+            assert refused.value.data == {"limit": "max_queued_writes", "maximum": most}
         assert not any(map(is_answered, wires))
 
 
