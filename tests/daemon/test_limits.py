@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import resource
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -329,6 +330,48 @@ def test_message_parts_that_are_too_much_together_end_the_connection_with_most(
         assert error.data == {"limit": "max_unfinished_bytes", "maximum": 3_000_000}
         with Wire(daemon_process.socket) as honest:
             assert honest.ask(QUESTION) == 1
+
+
+# -- the write-ahead log ------------------------------------------------------------------------
+
+
+def test_log_that_a_reader_keeps_from_being_emptied_is_warned_of_once(
+    daemon_process: DaemonProcess,
+) -> None:
+    daemon_process.start("--wal-alarm-bytes", "8000000")
+    with Wire(daemon_process.socket) as wire:
+        fill(wire, count=1)
+        with closing(sqlite3.connect(daemon_process.database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM jobs").fetchone()
+            fill(wire, count=120)
+            wait_until(lambda: "`fuser -v" in daemon_process.log)
+            fill(wire, count=20)
+        wait_until(lambda: "is short again" in _log_after_a_write(daemon_process, wire))
+    assert daemon_process.log.count("has grown to") == 1
+
+
+def _log_after_a_write(daemon: DaemonProcess, wire: Wire) -> str:
+    fill(wire, count=1)
+    return daemon.log
+
+
+@pytest.mark.parametrize(("keep", "left"), [(100_000, 100_000), (50_000_000, 2_000_000)])
+def test_log_is_cut_when_it_is_empty_again(
+    daemon_process: DaemonProcess, keep: int, left: int
+) -> None:
+    daemon_process.start("--wal-keep-bytes", str(keep))
+    with Wire(daemon_process.socket) as wire:
+        fill(wire, count=30)
+
+        def length() -> int:
+            wire.save(JOB)
+            return wire.ask(Status()).wal_bytes
+
+        if keep < left + 1:
+            wait_until(lambda: length() <= left)
+        else:
+            assert length() >= left
 
 
 # -- time ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import encode_reply
 from jobkeepd import failpoints
 from jobkeepd.files import FileIdentity, has_room
+from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.applied import AppliedRequests, RequestKey
 from jobkeepd.store.connection import wal_path
@@ -44,6 +45,7 @@ from jobkeepd.store.failures import (
     refusal,
     write_failed,
 )
+from jobkeepd.store.log_alarm import LogAlarm
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writes import WRITES
 
@@ -99,7 +101,9 @@ class Committer:
     Raises StorageError when the database cannot be read.
     """
 
-    def __init__(self, database: Path, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, database: Path, connection: sqlite3.Connection, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self.commits = 0
         self.writes = 0
         self.commit_seconds = 0.0
@@ -114,8 +118,10 @@ class Committer:
             self._tx = Transaction(connection)
             self._identity = FileIdentity.of(database)
             self._wal_identity = FileIdentity.of(self._wal)
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"the database {database} cannot be read: {error}") from error
+        self._alarm = LogAlarm(database, page_bytes, limits.wal_alarm_bytes)
         self._applied = AppliedRequests(connection)
         self._expire_at = time.monotonic() + FIRST_EXPIRE_SECONDS
         self._checkpointed = 0
@@ -298,6 +304,7 @@ class Committer:
         failpoints.reached("before checkpoint")
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         failpoints.reached("after checkpoint")
+        self._alarm.look(pages)
         if pages > 0:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)
 

@@ -66,7 +66,7 @@ class Writer:
         limits: Limits,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._committer = Committer(database, connection)
+        self._committer = Committer(database, connection, limits)
         self._on_broken = on_broken
         self._on_foreign_write = on_foreign_write
         self._limits = limits
