@@ -38,7 +38,7 @@ class DaemonProcess:
     @property
     def log(self) -> str:
         """What the daemon has said so far."""
-        return self._log.read_text(encoding="utf-8")
+        return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
 
     @property
     def is_running(self) -> bool:

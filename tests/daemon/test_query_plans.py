@@ -282,6 +282,6 @@ async def test_operations_take_as_many_steps_in_a_large_file_as_in_a_small_one(
     grown = {
         name: (steps, taken[LARGE][name])
         for name, steps in taken[SMALL].items()
-        if taken[LARGE][name] > steps + 20
+        if taken[LARGE][name] > steps + 60  # house-keeping may come in between
     }
     assert grown == {}

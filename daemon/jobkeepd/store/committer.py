@@ -46,6 +46,7 @@ from jobkeepd.store.failures import (
     write_failed,
 )
 from jobkeepd.store.log_alarm import LogAlarm
+from jobkeepd.store.marks import checkpoint
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writes import WRITES
 
@@ -302,7 +303,7 @@ class Committer:
         writes = self.writes - self._checkpointed
         self._checkpointed = self.writes
         failpoints.reached("before checkpoint")
-        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        pages = checkpoint(self._database, self._connection)
         failpoints.reached("after checkpoint")
         self._alarm.look(pages)
         if pages > 0:

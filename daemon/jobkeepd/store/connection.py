@@ -50,15 +50,18 @@ def create_private(database: Path) -> None:
 def open_for_looking(database: Path) -> Iterator[sqlite3.Connection]:
     """A connection that changes nothing, to see what a file is before it is touched.
 
-    With one exception: a rollback journal is what is left of a transaction that was cut short, and
-    the file cannot be read before SQLite has undone it. Raises StorageError for a file that is no
-    database.
+    Raises StorageError for a file that is no database, or has a transaction to be undone first.
     """
-    mode = "rw" if _journal_path(database).exists() else "ro"
     try:
-        with closing(sqlite3.connect(_uri(database, mode), uri=True)) as connection:
+        with closing(sqlite3.connect(reading_uri(database), uri=True)) as connection:
             yield connection
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise StorageError(
+                f"another program was interrupted while it wrote to {database}, and what undoes "
+                f"that is in {journal_path(database)}: let that program open the file again, or "
+                f"run `sqlite3 {database} .schema`, and then try again (nothing was changed)"
+            ) from error
         raise StorageError(
             f"the file {database} cannot be read as an SQLite database: {error} (it was not "
             "changed); restore it from a backup, or give another path with --db"
@@ -126,7 +129,7 @@ def make_durable(connection: sqlite3.Connection, database: Path) -> None:
 
 def reading_uri(database: Path) -> str:
     """The URI that opens the file read-only (https://www.sqlite.org/uri.html)."""
-    return _uri(database, "ro")
+    return f"file:{quote(str(database))}?mode=ro"
 
 
 def wal_path(database: Path) -> Path:
@@ -134,9 +137,12 @@ def wal_path(database: Path) -> Path:
     return database.with_name(database.name + "-wal")
 
 
-def _journal_path(database: Path) -> Path:
+def index_path(database: Path) -> Path:
+    """The index of the log, which the processes that have the database open share."""
+    return database.with_name(database.name + "-shm")
+
+
+def journal_path(database: Path) -> Path:
+    """What undoes a transaction that has no log: one in which SQLite makes a file, or one of
+    another program."""
     return database.with_name(database.name + "-journal")
-
-
-def _uri(database: Path, mode: str) -> str:
-    return f"file:{quote(str(database))}?mode={mode}"

@@ -72,7 +72,12 @@ def schema_version(connection: sqlite3.Connection) -> int:
             "jobkeep's; give another path with --db (the file was not changed)"
         )
     (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-    return int(version or 0)
+    if not isinstance(version, int) or version < 1:
+        raise StorageError(
+            f"the table `schema_version` of the file has {version!r} for its version, so the file "
+            "is damaged; restore a backup (the file was not changed)"
+        )
+    return version
 
 
 def check(connection: sqlite3.Connection) -> None:

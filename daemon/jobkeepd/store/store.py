@@ -7,6 +7,8 @@ SQLite. What may not: who asks, and what is to follow from an answer.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ import msgspec
 
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import BackupPiece, Load, Read, encode_part
+from jobkeepd.files import has_room
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
@@ -26,18 +29,22 @@ from jobkeepd.store.connection import (
     Durability,
     create_private,
     make_durable,
-    open_for_looking,
     open_for_writing,
     wal_path,
 )
 from jobkeepd.store.copies import Copies, copy_to_new_file, remove_leftovers
+from jobkeepd.store.failures import is_failed_write, is_final
 from jobkeepd.store.fits import check_request_fits
+from jobkeepd.store.guard import admit
 from jobkeepd.store.lock import DatabaseLock
-from jobkeepd.store.migrations import check, migrate
+from jobkeepd.store.marks import checkpoint
+from jobkeepd.store.migrations import migrate
 from jobkeepd.store.readers import Readers
 from jobkeepd.store.schema import SCHEMA_VERSION
 from jobkeepd.store.writer import Writer
 from jobkeepd.store.writes import Released, ReleaseProcess, job_changed_by
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -67,14 +74,14 @@ class Store:
         self._cache = StateCache(cache_bytes)
         self._lock = DatabaseLock(database, lock_patience)
         try:
+            admit(database)
             create_private(database)
             remove_leftovers(database)
-            with open_for_looking(database) as looking:
-                check(looking)
             connection = open_for_writing(database, durability, limits.wal_keep_bytes)
             try:
                 migrate(connection)
                 make_durable(connection, database)
+                _begin_log(database, connection)
                 self._writer = Writer(
                     database, connection, on_broken, self._cache.all_changed, limits
                 )
@@ -200,3 +207,17 @@ class Store:
     def _released(self, done: asyncio.Future[Any], outcome: Any) -> None:
         self._cache.all_changed()
         done.set_result(outcome)
+
+
+def _begin_log(database: Path, connection: sqlite3.Connection) -> None:
+    """Move what the last daemon left into the file, and begin a log of our own. Where there is no
+    room for that, it is done later."""
+    try:
+        checkpoint(database, connection)
+    except (sqlite3.Error, OSError) as error:
+        wants_room = is_failed_write(error) and not has_room(database, wal_path(database))
+        if is_final(error) and not wants_room:
+            raise StorageError(
+                f"the log of {database} cannot be begun anew: {error}; is the disk in order?"
+            ) from error
+        log.warning("the log of %s could not be begun anew, and is later: %s", database, error)
