@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError
 from jobkeepd import failpoints
-from jobkeepd.settings import Settings, read_settings
+from jobkeepd.settings import Settings, read_settings, wants_check
 
 EX_USAGE = 2
 EX_IOERR = 74
@@ -70,6 +70,8 @@ def main() -> NoReturn:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except InvalidRequest as error:
         _fail(EX_USAGE, str(error))
+    if wants_check(sys.argv[1:]):
+        _check(settings)
     try:
         import uvloop
 
@@ -81,6 +83,12 @@ def main() -> NoReturn:
     except JobkeepError as error:
         _end(error)
     sys.exit(0)
+
+
+def _check(settings: Settings) -> NoReturn:
+    from jobkeepd.store.examine import examine
+
+    sys.exit(0 if examine(settings.database, print) else 1)
 
 
 def _end(error: JobkeepError) -> NoReturn:

@@ -144,6 +144,11 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     return Settings(**values)
 
 
+def wants_check(arguments: Sequence[str]) -> bool:
+    """Whether the database is to be checked instead of served."""
+    return bool(_parser().parse_args(arguments).check)
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -233,6 +238,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jobkeepd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="instead of serving, tell all that is wrong with the database, and change nothing; "
+        "exit status: 0 nothing is, 1 something is",
+    )
     limits = parser.add_argument_group("limits")
     for name in sorted(_TYPES, key=lambda name: name in _LIMITS):
         (limits if name in _LIMITS else parser).add_argument(

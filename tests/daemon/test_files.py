@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jobkeep_protocol.errors import StorageError
-from jobkeep_protocol.messages import RecordExecution
 from jobkeep_protocol.states import CheckpointState
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
