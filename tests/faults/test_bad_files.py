@@ -367,5 +367,5 @@ def test_database_that_is_taken_away_ends_a_daemon_that_has_nothing_to_do(
     take_away(daemon.database)
 
     assert daemon.wait() == 74
-    assert "has been removed or replaced" in daemon.log
+    assert "has been removed or replaced: nothing more can be written" in daemon.log
     assert "Traceback" not in daemon.log

@@ -44,21 +44,12 @@ LOG_HEADER_BYTES = 32
 def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a daemon that was killed after 7 attempts, 4 of them in its log; not to be
     changed."""
-    process = DaemonProcess(tmp_path_factory.mktemp("killed"))
-    try:
-        process.start()
-        with Wire(process.socket) as wire:
-            began = mark_of(process.database)
-            wire.save(JOB)
-            for _ in range(3):
-                wire.ask(RECORD)
-            wait_until(lambda: mark_of(process.database) != began)
-            for _ in range(4):
-                wire.ask(RECORD)
-            process.kill()
-    finally:
-        process.clean_up()
-    return process.database
+    directory = tmp_path_factory.mktemp("killed")
+    with writing(directory / "open" / "state.db") as opened:
+        fill(opened)
+        opened.checkpoint()
+        opened.record(4)
+        return opened.as_killed(directory)
 
 
 @pytest.fixture
@@ -146,15 +137,14 @@ def _copy_the_file(database: Path, copy: Path) -> None:
     shutil.copyfile(database, copy)
 
 
-@pytest.mark.parametrize("copy", [_backup, _vacuum])
 def test_restored_backup_beside_the_log_of_what_it_replaced_is_refused_and_alone_it_is_opened(
-    daemon: DaemonProcess, copy: Callable[[Path, Path], None], tmp_path: Path
+    daemon: DaemonProcess, tmp_path: Path
 ) -> None:
     backup = tmp_path / "backup.db"
     with Wire(daemon.socket) as wire:
         wire.save(JOB)
         wire.ask(RECORD)
-        copy(daemon.database, backup)
+        _backup(daemon.database, backup)
         checkpointed = mark_of(daemon.database)
         wire.ask(RECORD)
         wait_until(lambda: mark_of(daemon.database) != checkpointed)

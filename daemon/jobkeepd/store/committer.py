@@ -154,6 +154,7 @@ class Committer:
         if self.broken is not None:
             return
         try:
+            self._check_files()
             self._look_for_foreign_writes()
             if self.writes > self._checkpointed:
                 self._checkpoint()

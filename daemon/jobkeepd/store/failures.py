@@ -165,6 +165,12 @@ def write_failed(database: Path, error: BaseException) -> DatabaseFailed:
 
 def checkpoint_failed(database: Path, error: BaseException) -> DatabaseFailed:
     """What everybody is told when the database failed between two transactions."""
+    if isinstance(error, FilesTakenAwayError):
+        return DatabaseFailed(
+            f"{error}: nothing more can be written. The daemon stops; put back what was taken "
+            "away, or restore a backup, and start it again",
+            {"outcome": "unknown"},
+        )
     hint = f"; {_CHECK}" if _result_code(error) in _DAMAGED else ""
     return DatabaseFailed(
         f"moving the log of {database} into the database failed ({error}); every write that was "
