@@ -1,4 +1,4 @@
-"""A proxy between a client and a daemon that can lose replies and cut connections."""
+"""A proxy between a client and a daemon that can lose replies, cut connections and listen in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Proxy:
         self.loses_replies = threading.Event()
         self.lost = threading.Event()
         """Set once bytes of a reply have been lost."""
-        self.connections = 0
+        self.sent: list[bytearray] = []
+        """What each connection's client has sent, in the order of the connections."""
         self._daemon = daemon
         self._open: set[socket.socket] = set()
         self._listening = socket.socket(socket.AF_UNIX)
@@ -40,6 +41,11 @@ class Proxy:
             thread.join()
         self._listening.close()
 
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self.sent)
+
     def cut(self) -> None:
         """End every connection, whatever is on its way."""
         for connection in list(self._open):
@@ -57,19 +63,19 @@ class Proxy:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            self.connections += 1
-            self._run(self._pass_on, client)
+            self.sent.append(bytearray())
+            self._run(self._pass_on, client, self.sent[-1])
 
-    def _pass_on(self, client: socket.socket) -> None:
+    def _pass_on(self, client: socket.socket, sent: bytearray) -> None:
         with client, socket.socket(socket.AF_UNIX) as daemon:
             self._open |= {client, daemon}
             with contextlib.suppress(OSError):
                 daemon.connect(str(self._daemon))
-                while self._pass_on_some(client, daemon):
+                while self._pass_on_some(client, daemon, sent):
                     pass
             self._open -= {client, daemon}
 
-    def _pass_on_some(self, client: socket.socket, daemon: socket.socket) -> bool:
+    def _pass_on_some(self, client: socket.socket, daemon: socket.socket, sent: bytearray) -> bool:
         """Move what is there; False at the end of either side."""
         ready, _, _ = select.select([client, daemon], [], [])
         for source in ready:
@@ -77,6 +83,7 @@ class Proxy:
             if not data:
                 return False
             if source is client:
+                sent += data
                 daemon.sendall(data)
             elif self.loses_replies.is_set():
                 self.lost.set()

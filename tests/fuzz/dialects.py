@@ -1,0 +1,128 @@
+"""How messages lie in a stream, for whoever wants to spoil them.
+
+What lives here: one object a dialect of the socket: taking a stream apart and putting it together,
+a message as a tree and back, and what only this dialect can get wrong. What may not: choosing what
+to spoil (that is `mutations`). Another dialect is another object in `DIALECTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from jobkeep_protocol.framing import HEADER_BYTES, MAX_FRAME_BYTES
+
+
+class Dialect(Protocol):
+    """One way in which messages lie in a stream."""
+
+    name: str
+
+    odd_values: Sequence[bytes]
+    """Encoded values that the encoder of the dialect would never make, wrong ones among them."""
+
+    def split(self, stream: bytes) -> list[bytes]:
+        """The messages of a stream; the last one may be incomplete."""
+
+    def join(self, messages: Iterable[bytes]) -> bytes:
+        """The stream of these messages."""
+
+    def join_wrongly(self, messages: Sequence[bytes], random: Random) -> bytes:
+        """The same, with one of them not where it says."""
+
+    def decode(self, message: bytes) -> Any:
+        """A message as lists, dicts and plain values. Raises ValueError for what is none."""
+
+    def encode(self, tree: Any) -> bytes:
+        """The message of a tree, in which `msgspec.Raw` stands for itself. Raises ValueError for
+        what the dialect does not have."""
+
+
+class Frames:
+    """A length and as many bytes of msgpack."""
+
+    name = "frames"
+
+    odd_values: Sequence[bytes] = (
+        b"\xc1",  # the one byte that is never used
+        b"\xa5ab",  # a text that is cut off
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc9\xff\xff\xff\xff\x05",
+        b"\xdd\x00\x00\x00\x02\x01\x02",  # a longer form than needed
+        b"\xdb\x00\x00\x00\x01x",
+        b"\xcf\x00\x00\x00\x00\x00\x00\x00\x01",
+        b"\xa2\xff\xfe",  # no UTF-8
+        b"\xa3\xed\xa0\x80",  # a lone surrogate
+        b"\xa1\x00",
+        b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",  # NaN, and the infinities
+        b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00",
+        b"\xcb\xff\xf0\x00\x00\x00\x00\x00\x00",
+        b"\xca\x3d\xcc\xcc\xcd",  # half of the digits
+        b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00",
+        b"\xd4\x05\x00",  # an extension of no meaning
+        b"\xd6\xff\x00\x00\x00\x00",  # a time: 1970, one that is none, the last there is, after it
+        b"\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\xc7\x0c\xff\x00\x00\x00\x00\x00\x00\x00\x3a\xff\xf4\x41\x7f",
+        b"\xc7\x0c\xff\x00\x00\x00\x00\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"\x82\xa1x\x01\xa1x\x02",  # a key that comes twice
+        b"\x81\x91\x01\x02",  # keys that are no text
+        b"\x81\x80\x02",
+        b"\x81\x01\x02",
+        b"\x81\xc0\x02",
+        b"\x91" * 60 + b"\x90",  # as deep as allowed, too deep, deeper than any decoder goes
+        b"\x91" * 200 + b"\x90",
+        b"\x81\xa1x" * 70 + b"\x90",
+        b"\x91" * 20_000 + b"\x90",
+        b"\xdd\x00\x00\x13\x88" + b"\x80" * 5_000,
+    )
+
+    def split(self, stream: bytes) -> list[bytes]:
+        """The bodies."""
+        messages, place = [], 0
+        while place < len(stream):
+            head = place + HEADER_BYTES
+            end = head + int.from_bytes(stream[place:head], "big")
+            messages.append(stream[head:end])
+            place = max(end, head)
+        return messages
+
+    def join(self, messages: Iterable[bytes]) -> bytes:
+        """Each body behind its length."""
+        return b"".join(_with_length(len(message), message) for message in messages)
+
+    def join_wrongly(self, messages: Sequence[bytes], random: Random) -> bytes:
+        """One of them behind another length."""
+        wrong = random.randrange(len(messages))
+        size = len(messages[wrong])
+        told = random.choice([0, 1, size - 1, size + 1, 256 * size, MAX_FRAME_BYTES + 1, 2**32 - 1])
+        spoilt = _with_length(max(told, 0), messages[wrong])
+        return self.join(messages[:wrong]) + spoilt + self.join(messages[wrong + 1 :])
+
+    def decode(self, message: bytes) -> Any:
+        """What msgpack says."""
+        try:
+            return msgspec.msgpack.decode(message)
+        except RecursionError as error:
+            raise ValueError("too deep") from error
+
+    def encode(self, tree: Any) -> bytes:
+        """Its msgpack."""
+        try:
+            return msgspec.msgpack.encode(tree)
+        except (TypeError, OverflowError, RecursionError) as error:
+            raise ValueError("no msgpack") from error
+
+
+def _with_length(length: int, body: bytes) -> bytes:
+    return length.to_bytes(HEADER_BYTES, "big") + body
+
+
+FRAMES = Frames()
+DIALECTS: list[Dialect] = [FRAMES]
