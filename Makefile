@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak fmt bench bench-full clean
+.PHONY: help run test lint soak fuzz fmt bench bench-full clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,11 @@ test: lint ## everything that decides whether a change may land
 soak: $(INSTALLED) ## the long versions of the tests of faults: about half an hour
 	$(BIN)/python -m pytest -m soak
 
+fuzz: $(INSTALLED) ## look for bytes that break something: five minutes, or FUZZ_SECONDS=…
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --only-binary atheris --editable '.[fuzz]' || true
+	@$(BIN)/python -m tests.fuzz
+
 lint: $(INSTALLED) ## formatting, style, types and the arrows between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,5 +50,5 @@ bench-full: $(INSTALLED) ## measure everything, an hour of load included: an hou
 	$(BIN)/python -m bench full
 
 clean: ## remove what the commands above have made
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

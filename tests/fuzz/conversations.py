@@ -18,6 +18,7 @@ from jobkeep import Client, JobNotFound
 from jobkeep_protocol.messages import (
     HELLO_ID,
     SLOTS,
+    Hello,
     Request,
     encode_error,
     encode_reply,
@@ -50,11 +51,11 @@ class Conversation(Struct, frozen=True):
 
 def of_all_requests() -> Conversation:
     """Every example of a request, behind a hello."""
-    hello = REQUESTS["hello, defaults"]
-    others = [request for name, request in REQUESTS.items() if not name.startswith("hello")]
-    return Conversation(
-        FRAMES, [encode_request(number, one) for number, one in enumerate([hello, *others])]
-    )
+    hello = REQUESTS["hello"]
+    assert isinstance(hello, Hello)
+    others = [request for request in REQUESTS.values() if not isinstance(request, Hello)]
+    messages = [encode_request(number, one) for number, one in enumerate([hello, *others])]
+    return Conversation(FRAMES, messages, hello.client_id)
 
 
 def requests_of_replies() -> list[Request[Any]]:
@@ -89,7 +90,7 @@ def recorded(daemon: Path, directory: Path) -> Conversation:
         (sent,) = proxy.sent
     messages = FRAMES.split(bytes(sent))
     hello = FRAMES.decode(messages[0])
-    return Conversation(FRAMES, messages, client_id=hello[1][4])
+    return Conversation(FRAMES, messages, hello[1][4])
 
 
 def _work(client: Client[CheckpointState]) -> None:

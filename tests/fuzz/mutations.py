@@ -161,7 +161,7 @@ class Mutator:
 
     def _send_often(self, messages: list[bytes]) -> None:
         place = self._random.randrange(len(messages))
-        messages[place:place] = [messages[place]] * self._random.choice([3, 70, 300])
+        messages[place:place] = [messages[place]] * self._random.choice([3, 3, 70, 200])
 
     # -- the tree of a message ------------------------------------------------------------------
 

@@ -38,8 +38,9 @@ def test_everything_that_can_be_asked_is_answered(harness: SessionHarness) -> No
 def test_spoilt_conversation_gets_one_answer_a_request_or_one_reason(
     harness: SessionHarness, seed: int
 ) -> None:
-    mutator = Mutator(FRAMES, seeded(seed))
-    stream = mutator.stream(CONVERSATION.messages)
+    random = seeded(seed)
+    mutator = Mutator(FRAMES, random)
+    stream = mutator.stream(CONVERSATION.by_another_client(random))
 
     replies = harness.converse(mutator.pieces(stream))
 
