@@ -68,7 +68,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until stopped; see `run` of this module."""
         database, socket = self._settings.database, self._settings.socket_path
-        _allow_open_files(self._settings.max_connections + OTHER_FILES)
+        _take_all_descriptors(self._settings.max_connections + OTHER_FILES)
         access, mode = _access(self._settings), self._settings.socket_permissions
         _make_directory(database.parent, 0o700)
         _make_directory(socket.parent, 0o755 if mode & 0o066 else 0o700)
@@ -150,18 +150,17 @@ class Daemon:
         )
 
 
-def _allow_open_files(wanted: int) -> None:
-    """Open as many files as there may be connections: systemd's default is 1,024 at first
-    (systemd.exec(5), LimitNOFILE)."""
+def _take_all_descriptors(wanted: int) -> None:
+    """Open as many files as this process may: the soft limit is for programs that use select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft < wanted:
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < wanted:
         log.warning(
-            "only %d files may be open at once, and %d are wanted for as many connections as "
-            "max_connections allows; raise LimitNOFILE, or `ulimit -Hn`",
-            soft,
+            "this process may have %d files open, and %d are wanted for as many connections as "
+            "max_connections allows; connections beyond that are closed as they come. Raise its "
+            "limit (LimitNOFILE in a unit, ulimit -n in a shell)",
+            hard,
             wanted,
         )
 

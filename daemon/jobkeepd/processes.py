@@ -88,6 +88,7 @@ class Processes:
         self._watched: dict[int, tuple[ProcessId, int]] = {}
         self._gone: list[ProcessId] = []
         self._poll = select.poll()
+        self._is_short = False
         self._loop = asyncio.get_running_loop()
 
     def watch(self, pid: int) -> ProcessId:
@@ -106,8 +107,10 @@ class Processes:
     def resume(self, process: ProcessId) -> None:
         """Watch a process that was named earlier, perhaps by another daemon or before a reboot."""
         known = self._watched.get(process.pid)
-        if known is not None and known[0] == process:
-            return
+        if known is not None and (
+            known[0] == process or (process.start is None and process.boot_id == self._boot_id)
+        ):
+            return  # for all that is known of it, it is the one that is watched
         start = start_ticks(process.pid)
         is_another = process.boot_id != self._boot_id or (
             start is not None and process.start is not None and start != process.start
@@ -141,9 +144,16 @@ class Processes:
             self._is_gone(process)
             return
         except OSError as error:
-            # Out of descriptors, most likely: the next sweep tries again.
-            log.warning("cannot watch process %d for its death: %s", process.pid, error)
+            if not self._is_short:
+                self._is_short = True
+                log.warning(
+                    "cannot watch process %d, and perhaps others, for its death: %s; it is tried "
+                    "again with every look at all of them",
+                    process.pid,
+                    error,
+                )
             return
+        self._is_short = False
         self._watched[process.pid] = (process, pidfd)
         self._poll.register(pidfd, select.POLLIN)
         self._loop.add_reader(pidfd, self._died, process)

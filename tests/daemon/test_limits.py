@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -473,19 +472,6 @@ def test_call_that_is_refused_for_its_size_is_not_tried_again(
             client.record_execution("job", 1, 1, output="x" * 11)
         assert not isinstance(refused.value, RequestTimeout)
         assert client.get_execution_history_count("job") == 0
-
-
-@pytest.mark.parametrize(("hard", "allowed"), [(4_096, 1_024 + 256), (700, 700)])
-def test_files_may_be_open_for_as_many_connections_as_are_allowed(
-    daemon_process: DaemonProcess, hard: int, allowed: int
-) -> None:
-    daemon_process.wrapper = ["prlimit", f"--nofile=600:{hard}"]
-    daemon_process.start()
-
-    soft, _ = resource.prlimit(daemon_process.pid, resource.RLIMIT_NOFILE)
-
-    assert soft == allowed
-    assert ("only 700 files may be open at once" in daemon_process.log) is (allowed == 700)
 
 
 # -- who may connect ----------------------------------------------------------------------------

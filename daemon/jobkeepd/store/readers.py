@@ -47,7 +47,8 @@ that a long read makes no short write wait for longer."""
 
 
 class Readers:
-    """A pool of read-only connections, opened as they are needed."""
+    """A pool of read-only connections, all opened for the first read: later ones then need no
+    descriptors, of which there may be none left."""
 
     def __init__(self, database: Path, limits: Limits) -> None:
         self.max_page_rows = limits.max_page_rows
@@ -56,6 +57,7 @@ class Readers:
         self._free: list[aiosqlite.Connection] = []
         self._all: list[aiosqlite.Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._opening = asyncio.Lock()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -89,7 +91,7 @@ class Readers:
     async def _place(self) -> AsyncIterator[aiosqlite.Connection]:
         async with self._places:
             try:
-                connection = self._free.pop() if self._free else await self._open()
+                connection = await self._take()
                 try:
                     yield connection
                 except LimitExceeded:
@@ -134,15 +136,31 @@ class Readers:
             timer.cancel()
             await asyncio.gather(*interrupts)
 
-    async def _open(self) -> aiosqlite.Connection:
+    async def _take(self) -> aiosqlite.Connection:
+        if len(self._all) < CONNECTIONS:
+            try:
+                async with self._opening:
+                    while len(self._all) < CONNECTIONS:
+                        await self._open()
+            except sqlite3.Error:
+                if not self._free:
+                    raise
+        return self._free.pop()
+
+    async def _open(self) -> None:
         opening = aiosqlite.connect(self._uri, uri=True, isolation_level=None)
         # An embedded backend that nobody closes must not keep its process from ending. There is no
         # public name for the thread; up to aiosqlite 0.21 the connection itself is one.
         thread: Any = getattr(opening, "_thread", opening)
         thread.daemon = True
         connection = await opening
+        try:  # SQLite opens the log, and what it shares with the writer, only to read
+            await connection.execute_fetchall("PRAGMA schema_version")
+        except sqlite3.Error:
+            await connection.close()
+            raise
         self._all.append(connection)
-        return connection
+        self._free.append(connection)
 
 
 class Page:
