@@ -18,6 +18,9 @@ from typing import Any
 
 from jobkeep_protocol.framing import FrameReader
 from jobkeep_protocol.messages import open_envelope
+from jobkeepd.access import Access
+from jobkeepd.connections import Connections
+from jobkeepd.limits import DEFAULT_LIMITS
 from jobkeepd.operations import Operations
 from jobkeepd.session import Session
 from jobkeepd.store.store import Store
@@ -93,7 +96,8 @@ class SessionHarness:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ended = asyncio.Event()
-            session = Session(self._operations, lambda _: ended.set())
+            connections = Connections(DEFAULT_LIMITS, ended.set)
+            session = Session(self._operations, connections, Access(), DEFAULT_LIMITS)
             transport = _Transport(ours, session)
             session.connection_made(transport)
             for piece in pieces:
@@ -124,6 +128,10 @@ class _Transport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is buffered."""
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing is."""
+        return 0
 
     def pause_reading(self) -> None:
         """No more data for now."""
