@@ -516,7 +516,9 @@ def test_zombie_keeps_an_error_that_is_there() -> None:
     assert state.error_message == "the real cause"
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, os.getpid()), (4242, 4242)])
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, os.getpid()), (4242, 4242)], ids=["own", "told"]
+)
 def test_running_pid_is_our_own_unless_told(given: int | None, kept: int) -> None:
     state = job()
 
