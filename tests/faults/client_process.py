@@ -42,8 +42,6 @@ Face: TypeAlias = Literal["async", "blocking"]
 Order: TypeAlias = Literal["next", "rest", "read"]
 
 FACES: tuple[Face, ...] = get_args(Face)
-TASKS = 3
-"""How many operations one client has under way."""
 
 
 # -- the test's end -----------------------------------------------------------------------------
@@ -150,30 +148,32 @@ class RecordingClient:
 Work: TypeAlias = Callable[[RecordingClient], Coroutine[Any, Any, None]]
 
 
-def serve(work: Work, read_back: Work | None = None) -> None:
-    """The whole life of a client process. Each of its tasks does `work`, until it is to rest."""
+def serve(work: Work, tasks: int, read_back: Work | None = None) -> None:
+    """The whole life of a client process. So many tasks do `work`, until it is to rest."""
     face, name, socket, log, timeout = sys.argv[1:]
     opening = _open(cast("Face", face), Path(socket), float(timeout))
     with OperationLog(Path(log)) as operations:
-        uvloop.run(_serve(opening, partial(RecordingClient, name, operations), work, read_back))
+        recording = partial(RecordingClient, name, operations)
+        uvloop.run(_serve(opening, recording, work, tasks, read_back))
 
 
 async def _serve(
     opening: AbstractAsyncContextManager[Backend],
     recording: Callable[[Backend], RecordingClient],
     work: Work,
+    tasks: int,
     read_back: Work | None,
 ) -> None:
     async with opening as backend, asyncio.TaskGroup() as group:
         client = recording(backend)
-        tasks = [group.create_task(work(client), name=str(number)) for number in range(TASKS)]
+        working = [group.create_task(work(client), name=str(number)) for number in range(tasks)]
         print("ready", flush=True)
         async for order in _orders():
             if order == "next":
                 client.generation += 1
             elif order == "rest":
                 client.is_resting = True
-                await asyncio.gather(*tasks)
+                await asyncio.gather(*working)
             elif order == "read" and read_back is not None:
                 await read_back(client)
             print(order, flush=True)

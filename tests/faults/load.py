@@ -19,6 +19,9 @@ from tests.faults.client_process import RecordingClient, serve
 QUEUE_SHEETS = 200
 """When these are taken, the clients go on to the next queue."""
 
+TASKS = 6
+"""Of each client: enough to have a daemon busy that is away part of the time."""
+
 OWN_SHEETS = 10
 SAVES_BETWEEN_LOOKS = 10
 
@@ -137,4 +140,4 @@ class _Task:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, TASKS)

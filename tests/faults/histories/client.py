@@ -28,6 +28,9 @@ from tests.faults.operations import OperationLost
 OPEN_JOBS = 4
 """How many jobs are worked on at a time."""
 
+TASKS = 3
+"""Of each client."""
+
 JOB_STATUSES = [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.COMPLETED]
 SHEET_STATUSES = [
     *(SheetStatus.PENDING, SheetStatus.READY, SheetStatus.IN_PROGRESS, SheetStatus.WAITING),
@@ -197,4 +200,4 @@ class _Task:
 
 
 if __name__ == "__main__":
-    serve(work, read_back)
+    serve(work, TASKS, read_back)
