@@ -189,10 +189,9 @@ class Neighbour:
         self._thread.shutdown()
         self._client.close()
 
-    @property
-    def operations(self) -> int:
-        """How many it has done since the latencies were taken."""
-        return len(self._seconds)
+    def has_done(self, operations: int) -> bool:
+        """Whether it has done so many since the latencies were taken, or has given up."""
+        return len(self._seconds) >= operations or self._working.done()
 
     def latencies(self) -> Latencies:
         """How long its operations took since the last time."""

@@ -18,8 +18,10 @@ from tests.fuzz.conversations import of_all_requests, recorded
 from tests.fuzz.live import Fuzzer, Neighbour
 from tests.support import scaled, wait_until
 
-ALONE_OPERATIONS = 200
-WARM_UP, ENOUGH = 150, 500
+ALONE_OPERATIONS, FEW_OPERATIONS = 200, 4
+"""What the neighbour does by itself, and at the least beside the fuzzer."""
+
+WARM_UP, ENOUGH = 100, 400
 """Conversations before memory is looked at, and in all, in the quick version."""
 
 MAX_GROWTH = 48 * 1024 * 1024
@@ -36,13 +38,17 @@ def test_daemon_that_is_told_nonsense_serves_its_neighbour_and_stays_as_it_is(
     daemon.start("--cache-bytes", str(1024 * 1024))
     conversations = [of_all_requests(), recorded(daemon.socket, tmp_path)]
     with Neighbour(daemon.socket) as neighbour:
-        wait_until(lambda: neighbour.operations >= ALONE_OPERATIONS)
+        wait_until(lambda: neighbour.has_done(ALONE_OPERATIONS))
         alone = neighbour.latencies()
         with Fuzzer(daemon.socket, conversations, first_seed()) as fuzzer:
             go_on(daemon, FUZZ_SECONDS / 4, lambda: fuzzer.said >= WARM_UP)
             before = memory(daemon)
             neighbour.latencies()
-            go_on(daemon, FUZZ_SECONDS * 3 / 4, lambda: fuzzer.said >= ENOUGH)
+            go_on(
+                daemon,
+                FUZZ_SECONDS * 3 / 4,
+                lambda: fuzzer.said >= ENOUGH and neighbour.has_done(FEW_OPERATIONS),
+            )
             growth = memory(daemon) - before
             disturbed = neighbour.latencies()
     print(f"\n{fuzzer}; the daemon grew by {growth / 2**20:.1f} MiB")
