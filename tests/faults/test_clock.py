@@ -83,16 +83,15 @@ def test_house_is_kept_after_the_clock_was_set_back(
 
 
 @needs_faketime
-@pytest.mark.parametrize("offset", ["+2d", "-2d"])
-def test_reply_is_kept_when_the_clock_is_set_while_the_daemon_is_away(
-    daemon_process: DaemonProcess, clock: Clock, offset: str
+def test_reply_is_kept_when_the_clock_is_set_forward_while_the_daemon_is_away(
+    daemon_process: DaemonProcess, clock: Clock
 ) -> None:
     record = RecordExecution("job", 1, 1)
     with Wire(daemon_process.socket, CLIENT) as wire:
         wire.save(CheckpointState(job_id="job", total_sheets=1))
         first = wire.ask(record, REQUEST_ID)
     daemon_process.kill()
-    clock.set(offset)
+    clock.set("+2d")
     daemon_process.start(environment=clock.environment)
     with Wire(daemon_process.socket, CLIENT) as wire, Wire(daemon_process.socket) as other:
         other.save(CheckpointState(job_id="another", total_sheets=1))

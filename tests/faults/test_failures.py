@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -17,6 +18,7 @@ import pytest
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import (
     Delete,
+    GetExecutionHistory,
     GetExecutionHistoryCount,
     GetNextSheet,
     MarkSheetStatus,
@@ -345,15 +347,48 @@ def page_of(database: Path, name: str) -> tuple[int, int]:
     return page, size
 
 
+@needs_strace
+def test_read_that_meets_a_failing_disk_is_refused_alone(daemon: DaemonProcess) -> None:
+    with Wire(daemon.socket) as wire:
+        wire.save(JOB)
+        wire.ask(RecordExecution("job", 1, 1, output="x" * 1_000_000))
+    daemon.stop()
+    tracing = Tracing(daemon, "pread64", "error=EIO:when=100", [daemon.database])
+    daemon.start()
+
+    with Wire(daemon.socket) as wire:
+        with pytest.raises(StorageError, match="the database cannot be read"):
+            wire.ask(GetExecutionHistory("job"))
+        assert len(wire.ask(GetExecutionHistory("job")).records) == 1
+        assert wire.ask(RECORD) == 2
+    daemon.stop()
+    assert len(tracing.injected()) == 1
+
+
 @contextmanager
-def no_descriptors_left(pid: int) -> Iterator[None]:
-    """A process that can open nothing more, for a while."""
-    highest = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, highest + 1))
+def short_of_memory(pid: int) -> Iterator[None]:
+    """A process that gets no more than a megabyte more, for a while."""
+    (used,) = re.findall(r"VmSize:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (int(used) * 1024 + 1_000_000, before[1]))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
+
+
+def test_want_of_memory_costs_nobody_else_anything(daemon: DaemonProcess) -> None:
+    with Wire(daemon.socket) as wire, Wire(daemon.socket) as other:
+        wire.save(JOB)
+        assert wire.ask(GetExecutionHistoryCount("job")) == 0
+        with short_of_memory(daemon.pid):
+            with pytest.raises((JobkeepError, EOFError, ConnectionError)):
+                other.ask(RecordExecution("job", 1, 1, output="x" * 12_000_000))
+            assert wire.ask(RECORD) == 1
+
+        assert wire.ask(RecordExecution("job", 1, 2, output="x" * 12_000_000)) == 2
+        assert wire.ask(GetExecutionHistoryCount("job")) == 2
+    daemon.stop()
 
 
 @needs_strace
@@ -409,7 +444,7 @@ def test_full_disk_in_a_checkpoint_is_logged_and_the_next_one_makes_up_for_it(
 
         assert wire.ask(RECORD) is not None
         assert wire.ask(GetNextSheet("job")) == 1
-        wait_until(lambda: b"job" in daemon.database.read_bytes())
         assert wire.ask(Status()).writes == 2
     daemon.stop()
+    assert b"x" * 1000 in daemon.database.read_bytes()
     assert len(tracing.injected()) == 1

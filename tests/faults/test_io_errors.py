@@ -185,6 +185,24 @@ def be_killed(directory: Path, call: str, place: int) -> int:
     return trial.status
 
 
+@pytest.mark.parametrize("place", [1, 9])
+def test_kill_half_way_through_a_checkpoint_loses_no_acknowledged_write(
+    daemon: DaemonProcess, place: int
+) -> None:
+    daemon.stop()
+    tracing = Tracing(daemon, "pwrite64", f"signal=KILL:when={place}", [daemon.database])
+    ledger = Ledger()
+    daemon.start()
+    ledger.write(daemon.socket, SIZES)
+    os.kill(daemon.pid, signal.SIGTERM)
+    assert daemon.wait() == -signal.SIGKILL
+    tracing.stop()
+    daemon.start()
+    ledger.send_again(daemon.socket)
+    daemon.stop()
+    ledger.assert_is_kept_by(daemon.database)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(scaled(1_800))
 @pytest.mark.parametrize(("call", "step"), [("fdatasync", 1), ("pwrite64", 3), ("openat", 1)])
