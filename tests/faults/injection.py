@@ -1,7 +1,7 @@
-"""System calls that fail, made so by strace, on the files of a daemon and nowhere else.
+"""Faults that are put into a daemon: system calls that fail on its files alone, and kills.
 
-What lives here: starting a daemon under strace, and reading what strace saw. What may not: what the
-daemon is to do then.
+What lives here: starting a daemon under strace, and reading what strace saw; naming failpoints.
+What may not: what the daemon is to do then.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from jobkeepd import failpoints
 from tests.daemon_process import DaemonProcess
 from tests.support import wait_until
+
+LAST_LINES = 20
+"""Among them is that of the process itself; a kill may end its other threads after it."""
 
 STRACE = shutil.which("strace")
 
@@ -36,6 +40,11 @@ def _why_not() -> str:
 
 
 needs_strace = pytest.mark.skipif(bool(_why_not()), reason=_why_not())
+
+
+def killed_at(point: str, at: int = 1) -> dict[str, str]:
+    """The environment of a daemon that is killed when it passes a point for the N-th time."""
+    return {failpoints.VARIABLE: f"{point}=kill:{at}"}
 
 
 class Tracing:
@@ -82,7 +91,7 @@ class Tracing:
 
         def has_ended() -> bool:
             lines[:] = self._output.read_text(errors="replace").splitlines()
-            return bool(lines) and lines[-1].split()[:2] == its_end
+            return any(line.split()[:2] == its_end for line in lines[-LAST_LINES:])
 
         wait_until(has_ended)
         return lines

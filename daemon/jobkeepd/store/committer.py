@@ -37,7 +37,7 @@ from jobkeepd.store.failures import (
     InCommitError,
     LockedOutError,
     MustUndoError,
-    checkpoint_failed,
+    house_keeping_failed,
     is_failed_write,
     is_final,
     is_locked_out,
@@ -163,7 +163,7 @@ class Committer:
                 self._applied.expire()
         except Exception as error:  # whatever it was, nobody waits here to be told
             if self._ends_all(error):
-                self._break(checkpoint_failed(self._database, error))
+                self._break(house_keeping_failed(self._database, error))
                 return
             log.warning(
                 "house-keeping of %s failed, and is tried again later: %s",

@@ -163,7 +163,7 @@ def write_failed(database: Path, error: BaseException) -> DatabaseFailed:
     )
 
 
-def checkpoint_failed(database: Path, error: BaseException) -> DatabaseFailed:
+def house_keeping_failed(database: Path, error: BaseException) -> DatabaseFailed:
     """What everybody is told when the database failed between two transactions."""
     if isinstance(error, FilesTakenAwayError):
         return DatabaseFailed(
@@ -173,8 +173,8 @@ def checkpoint_failed(database: Path, error: BaseException) -> DatabaseFailed:
         )
     hint = f"; {_CHECK}" if _result_code(error) in _DAMAGED else ""
     return DatabaseFailed(
-        f"moving the log of {database} into the database failed ({error}); every write that was "
-        f"acknowledged is still in the log. The daemon stops, to read it anew{hint}",
+        f"house-keeping of {database}, which moves its log into it, failed ({error}); every write "
+        f"that was acknowledged is still in the log. The daemon stops, to read it anew{hint}",
         {"outcome": "unknown"},
     )
 
