@@ -18,7 +18,7 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import CheckpointState
 from tests.daemon_process import DaemonProcess
-from tests.faults.test_disk_full import SMALL_DISK
+from tests.small_disk import put_on_small_disk
 from tests.support import wait_until
 from tests.wire import Wire
 
@@ -103,12 +103,7 @@ def test_daemon_ends_while_a_copy_is_kept(daemon: DaemonProcess, wire: Wire) -> 
 def test_disk_without_room_for_a_copy_is_named_and_writers_go_on(
     daemon_process: DaemonProcess,
 ) -> None:
-    disk = daemon_process.database.parent / "disk"
-    disk.mkdir()
-    daemon_process.database = disk / "state.db"
-    daemon_process.wrapper = [
-        *("unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(disk))
-    ]
+    disk = put_on_small_disk(daemon_process)
     daemon_process.start()
     with Wire(daemon_process.socket) as wire:
         wire.save(JOB)

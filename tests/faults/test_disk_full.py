@@ -6,7 +6,6 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -20,14 +19,11 @@ from jobkeep_protocol.messages import (
 from jobkeep_protocol.states import CheckpointState
 from tests.daemon_process import DaemonProcess
 from tests.faults.account import Ledger
+from tests.small_disk import make_room, put_on_small_disk
 from tests.support import wait_until
 from tests.wire import Wire
 
 JOB = CheckpointState(job_id="job", total_sheets=3)
-
-SMALL_DISK = (
-    'mount -t tmpfs -o size=3m tmpfs "$0" && head -c 1500000 /dev/zero > "$0/filler" && exec "$@"'
-)
 
 
 def record_until_refused(wire: Wire, record: RecordExecution) -> int:
@@ -43,12 +39,7 @@ def record_until_refused(wire: Wire, record: RecordExecution) -> int:
 def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
     daemon_process: DaemonProcess,
 ) -> None:
-    disk = daemon_process.database.parent / "disk"
-    disk.mkdir()
-    daemon_process.database = disk / "state.db"
-    daemon_process.wrapper = [
-        *("unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(disk))
-    ]
+    put_on_small_disk(daemon_process)
     daemon_process.start()
     record = RecordExecution("job", 1, 1, output="x" * 100_000)
 
@@ -62,8 +53,7 @@ def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
         assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged
         assert wire.ask(GetNextSheet("job")) == 1
 
-        # The disk is mounted for the daemon only; this is the way to it from outside.
-        Path(f"/proc/{daemon_process.pid}/root{disk}/filler").unlink()
+        make_room(daemon_process)
 
         assert wire.ask(record) is not None
         assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1

@@ -40,20 +40,25 @@ UNREAD_SECONDS = 60.0
 _COPY = ".copy-"
 
 
-def copy_database(database: Path, copy: Path) -> None:
-    """Copy the database as it is now to a file that is on disk when this returns.
+def write_copy(connection: sqlite3.Connection, copy: Path) -> None:
+    """Copy the database of a connection as it is now; the copy is on disk when this returns.
 
-    The file is made if it is not there; else it must be empty. Raises StorageError.
+    There must be no file of this name, or an empty one. Raises sqlite3.Error and OSError.
     """
     create_private(copy)
+    connection.execute("VACUUM INTO ?", (str(copy),))
+    written = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(written)
+    finally:
+        os.close(written)
+
+
+def copy_database(database: Path, copy: Path) -> None:
+    """The same for a database that others may be using. Raises StorageError, and leaves no file."""
     try:
         with closing(sqlite3.connect(reading_uri(database), uri=True)) as connection:
-            connection.execute("VACUUM INTO ?", (str(copy),))
-        written = os.open(copy, os.O_RDONLY)
-        try:
-            os.fsync(written)
-        finally:
-            os.close(written)
+            write_copy(connection, copy)
     except (sqlite3.Error, OSError) as error:
         copy.unlink(missing_ok=True)
         raise StorageError(

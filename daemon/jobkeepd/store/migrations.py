@@ -10,7 +10,6 @@ triggers are dropped before the first step and made after the last, as `schema` 
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.states import utc_now
 from jobkeepd import failpoints
 from jobkeepd.store.connection import create_private
+from jobkeepd.store.copies import write_copy
 from jobkeepd.store.rows import to_text
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, SCHEMA_VERSION, TABLES
 
@@ -179,11 +179,6 @@ def _copy(connection: sqlite3.Connection, version: int) -> Path:
     copy.unlink(missing_ok=True)
     create_private(copy)
     failpoints.reached("in migration copy")
-    connection.execute("VACUUM INTO ?", (str(copy),))
-    written = os.open(copy, os.O_RDONLY)
-    try:
-        os.fsync(written)
-    finally:
-        os.close(written)
+    write_copy(connection, copy)
     failpoints.reached("after migration copy")
     return copy
