@@ -42,6 +42,7 @@ from jobkeepd.store.failures import (
 from jobkeepd.store.migrations import migrate
 from jobkeepd.store.writes import WRITES
 from tests.daemon_process import DaemonProcess
+from tests.faults.databases import mark_of
 from tests.faults.injection import Tracing, needs_strace
 from tests.support import wait_until
 from tests.wire import Wire
@@ -351,12 +352,14 @@ def page_of(database: Path, name: str) -> tuple[int, int]:
 def test_read_that_meets_a_failing_disk_is_refused_alone(daemon: DaemonProcess) -> None:
     with Wire(daemon.socket) as wire:
         wire.save(JOB)
-        wire.ask(RecordExecution("job", 1, 1, output="x" * 1_000_000))
+        wire.ask(RecordExecution("job", 1, 1, output="x" * 3_000_000))
     daemon.stop()
-    tracing = Tracing(daemon, "pread64", "error=EIO:when=100", [daemon.database])
+    # At the start some 800 pages are read, by another thread; to read the record again as many.
+    tracing = Tracing(daemon, "pread64", "error=EIO:when=1200", [daemon.database])
     daemon.start()
 
     with Wire(daemon.socket) as wire:
+        assert len(wire.ask(GetExecutionHistory("job")).records) == 1
         with pytest.raises(StorageError, match="the database cannot be read"):
             wire.ask(GetExecutionHistory("job"))
         assert len(wire.ask(GetExecutionHistory("job")).records) == 1
@@ -391,15 +394,21 @@ def test_want_of_memory_costs_nobody_else_anything(daemon: DaemonProcess) -> Non
     daemon.stop()
 
 
+SECOND_CHECKPOINT_FAILS = "error=EIO:when=2"
+"""On the thread that makes checkpoints. The first of all is made at the start, by another."""
+
+
 @needs_strace
 def test_failing_disk_in_a_checkpoint_ends_the_daemon_with_every_write_in_the_log(
     daemon: DaemonProcess,
 ) -> None:
     daemon.stop()
-    tracing = Tracing(daemon, "fdatasync", "error=EIO:when=1", [daemon.database])
+    tracing = Tracing(daemon, "fdatasync", SECOND_CHECKPOINT_FAILS, [daemon.database])
     daemon.start()
     with Wire(daemon.socket) as wire:
+        began = mark_of(daemon.database)
         wire.save(JOB)
+        wait_until(lambda: mark_of(daemon.database) != began)
         assert wire.ask(RECORD) is not None
 
         assert daemon.wait() == 74  # without another write, after a quiet second
@@ -415,10 +424,13 @@ def test_failing_disk_in_a_checkpoint_ends_the_daemon_with_every_write_in_the_lo
 @needs_strace
 def test_failing_disk_in_the_last_checkpoint_is_not_a_clean_end(daemon: DaemonProcess) -> None:
     daemon.stop()
-    tracing = Tracing(daemon, "fdatasync", "error=EIO:when=1", [daemon.database])
+    tracing = Tracing(daemon, "fdatasync", SECOND_CHECKPOINT_FAILS, [daemon.database])
     daemon.start()
     with Wire(daemon.socket) as wire:
+        began = mark_of(daemon.database)
         wire.save(JOB)
+        wait_until(lambda: mark_of(daemon.database) != began)
+        wire.ask(RECORD)
         os.kill(daemon.pid, signal.SIGTERM)
         assert daemon.wait() == 74
 
@@ -435,7 +447,7 @@ def test_full_disk_in_a_checkpoint_is_logged_and_the_next_one_makes_up_for_it(
     daemon: DaemonProcess,
 ) -> None:
     daemon.stop()
-    tracing = Tracing(daemon, "pwrite64", "error=ENOSPC:when=1", [daemon.database])
+    tracing = Tracing(daemon, "pwrite64", "error=ENOSPC:when=2", [daemon.database])
     daemon.start()
     with Wire(daemon.socket) as wire:
         wire.save(JOB)

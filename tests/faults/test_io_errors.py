@@ -157,7 +157,7 @@ def be_full_once(directory: Path, place: int) -> Trial:
     return trial
 
 
-@pytest.mark.parametrize("part", [0.2, 0.4, 0.9])
+@pytest.mark.parametrize("part", [0.2, 0.4, 0.7])
 def test_disk_that_is_full_for_a_moment_refuses_at_most_one_write(
     tmp_path: Path, counts: Counter[str], part: float
 ) -> None:
@@ -185,7 +185,7 @@ def be_killed(directory: Path, call: str, place: int) -> int:
     return trial.status
 
 
-@pytest.mark.parametrize("place", [1, 9])
+@pytest.mark.parametrize("place", [2, 9])  # the first is made at the start
 def test_kill_half_way_through_a_checkpoint_loses_no_acknowledged_write(
     daemon: DaemonProcess, place: int
 ) -> None:

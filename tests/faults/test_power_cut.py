@@ -76,7 +76,7 @@ class Traced(NamedTuple):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """A daemon as it is by default, through several lives."""
-    return trace(tmp_path_factory.mktemp("full"), 150, LIVES)
+    return trace(tmp_path_factory.mktemp("full"), 220, LIVES)
 
 
 @pytest.fixture

@@ -110,7 +110,11 @@ def noted_mark(database: Path) -> int | None:
 
 
 def note_mark(database: Path, number: int) -> None:
-    """Keep the mark that the database has now that its log begins, on disk. Raises OSError."""
+    """Keep the mark that the database has now that its log begins. Raises OSError.
+
+    It is not synced: a power cut may leave the note of before, which is not this file's any more
+    and so says nothing.
+    """
     try:
         file = os.open(lock_path(database), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -122,7 +126,6 @@ def note_mark(database: Path, number: int) -> None:
         return
     try:
         os.pwrite(file, _line(number), _LINE_BYTES)
-        os.fdatasync(file)
     finally:
         os.close(file)
 

@@ -184,7 +184,6 @@ class Writer:
         running.add_done_callback(lambda done: then(done.result()))
 
     def _deliver(self, batch: list[Write]) -> None:
-        self._look_for_failure()
         self._tell_of_foreign_writes()
         _hand_out(batch)
         if self._committer.needs_checkpoint:

@@ -3,8 +3,8 @@
 What lives here: which points there are, what is opened and how, and the verdict on each. What may
 not: the rules of the disk (that is `disk`).
 
-What is left is opened as the daemon does when it starts: it looks at the file through a read-only
-connection, which recovers the log, before it does anything else. A look at a disk that has not
+What is left is looked at as the daemon does when it starts, which may refuse it, and then through a
+read-only connection, which recovers the log. A look at a disk that has not
 changed since the last one finds the same, so it is not repeated: then only what has been
 acknowledged meanwhile is new.
 """
@@ -12,6 +12,7 @@ acknowledged meanwhile is new.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobkeep_protocol.errors import StorageError
-from jobkeepd.store.connection import open_for_looking
+from jobkeepd.store.connection import journal_path, open_for_looking
+from jobkeepd.store.guard import admit
 from jobkeepd.store.migrations import check, schema_version
 from tests.faults.power_cut.disk import Disk
 from tests.faults.power_cut.fates import Fates, all_kept, all_lost, by_chance, seeded, up_to
@@ -125,7 +127,7 @@ def look(database: Path, scripts: Scripts) -> Found:
     """
     if not database.exists():
         return scripts.nothing
-    if not database.with_name(f"{database.name}-journal").exists():
+    if not journal_path(database).exists():
         return _open(database, scripts)
     with TemporaryDirectory(dir=database.parent) as copies:  # what it says is undone in the file
         for file in database.parent.iterdir():
@@ -136,6 +138,8 @@ def look(database: Path, scripts: Scripts) -> Found:
 
 def _open(database: Path, scripts: Scripts) -> Found:
     try:
+        admit(database)
+        _undo(database)
         with open_for_looking(database) as connection:
             check(connection)
             problems = connection.execute("PRAGMA integrity_check").fetchall()
@@ -146,6 +150,13 @@ def _open(database: Path, scripts: Scripts) -> Found:
             return scripts.written(kept_in(connection, len(scripts.scripts)))
     except StorageError as error:
         return f"the daemon refuses to start: {error}"
+
+
+def _undo(database: Path) -> None:
+    """Have SQLite undo what a journal says, as it does for any connection that may write."""
+    if journal_path(database).exists():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 
 
 def leave(events: Sequence[Event], fates: Fates, clients: int, place: Path, to: Path) -> list[int]:
