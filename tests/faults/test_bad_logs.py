@@ -282,6 +282,29 @@ def test_last_commit_that_is_torn_is_no_damage_for_it_may_not_have_been_acknowle
     assert attempts(killed) == 6
 
 
+def test_last_commit_of_which_a_power_cut_left_a_part_is_no_damage(killed: Path) -> None:
+    """What is left of a page that was being written may be anything, a mark of a commit too."""
+    index_path(killed).unlink()
+    log = read_log(wal_path(killed))
+    assert log is not None
+    whole = wal_path(killed).read_bytes()
+    *_, before, last = [place for place in range(log.pages) if _commit_of(whole, place)]
+    with wal_path(killed).open("r+b") as file:
+        for place in range(before + 1, last):
+            file.seek(LOG_HEADER_BYTES + place * FRAME_BYTES)
+            file.write(b"\1\2\3\4\5\6\7\0")
+
+    admit(killed)
+
+    assert attempts(killed) == 6
+
+
+def _commit_of(log: bytes, place: int) -> int:
+    """What says that a page is the last of its commit."""
+    (commit,) = struct.unpack_from(">I", log, LOG_HEADER_BYTES + place * FRAME_BYTES + 4)
+    return int(commit)
+
+
 def test_daemon_starts_again_with_what_can_be_read_of_a_damaged_log_when_it_is_told_to(
     killed: Path, daemon_process: DaemonProcess
 ) -> None:

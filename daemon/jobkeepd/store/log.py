@@ -77,7 +77,7 @@ class Log(NamedTuple):
     """The first page of the database, each time it was committed."""
 
     commits_lost: int
-    """Commits of this log behind the first page of it that cannot be read."""
+    """Commits that are whole and come after the first page that cannot be read."""
 
 
 class Index(NamedTuple):
@@ -135,21 +135,23 @@ def _read_header(file: BinaryIO) -> _Header | None:
 
 
 def _read_pages(file: BinaryIO, header: _Header) -> Log:
-    summed, is_whole = header.checksum, True
+    """Each page has a checksum over itself and the checksum of the page before, so what follows a
+    page that cannot be read can still be told from what a torn write left."""
+    summed, is_readable = header.checksum, True
     read = committed = commits_lost = 0
     first_pages: list[FirstPage | None] = []
     uncommitted: list[FirstPage | None] = []
     size = _FRAME_HEADER.size + header.page_bytes
     while len(frame := file.read(size)) == size:
         number, commit, salts, *checksum = _FRAME_HEADER.unpack_from(frame)
-        if salts != header.salts:
-            is_whole = False
-            continue
-        if is_whole:
-            summed = _add(summed, frame[:8] + frame[_FRAME_HEADER.size :], header.is_big)
-            is_whole = number > 0 and list(summed) == checksum
-        if not is_whole:
-            commits_lost += commit > 0
+        is_whole = False
+        if salts == header.salts and number > 0:
+            expected = _add(summed, frame[:8] + frame[_FRAME_HEADER.size :], header.is_big)
+            is_whole = list(expected) == checksum
+        summed = (checksum[0], checksum[1])
+        is_readable = is_readable and is_whole
+        if not is_readable:
+            commits_lost += is_whole and commit > 0
             continue
         read += 1
         if number == 1:
