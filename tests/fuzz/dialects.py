@@ -2,7 +2,7 @@
 
 What lives here: one object a dialect of the socket: taking a stream apart and putting it together,
 a message as a tree and back, and what only this dialect can get wrong. What may not: choosing what
-to spoil (that is `mutations`). Another dialect is another object in `DIALECTS`.
+to spoil (that is `mutations`). Another dialect of the same socket is another object here.
 """
 
 from __future__ import annotations
@@ -125,4 +125,3 @@ def _with_length(length: int, body: bytes) -> bytes:
 
 
 FRAMES = Frames()
-DIALECTS: list[Dialect] = [FRAMES]

@@ -8,10 +8,10 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.budget import examples
+from tests.fuzz.budget import examples, within_time
 from tests.fuzz.checks import Outcome, outcomes_in_client, outcomes_in_daemon
 from tests.fuzz.conversations import (
     Conversation,
@@ -21,6 +21,8 @@ from tests.fuzz.conversations import (
 )
 from tests.fuzz.dialects import FRAMES
 from tests.fuzz.mutations import Mutator, seeded, with_each_value_replaced
+
+pytestmark = within_time
 
 Reading = Callable[[list[bytes]], list[Outcome]]
 
@@ -43,7 +45,7 @@ def test_conversation_that_is_not_spoilt_is_understood_whole(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(max_examples=examples(100))
+@examples(100)
 @given(stream=st.binary(max_size=300), random=randoms)
 def test_any_bytes_are_read_the_same_however_they_are_cut(
     side: str, stream: bytes, random: Random
@@ -54,7 +56,7 @@ def test_any_bytes_are_read_the_same_however_they_are_cut(
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(max_examples=examples(300))
+@examples(300)
 @given(random=randoms)
 def test_spoilt_conversation_is_read_the_same_however_it_is_cut(side: str, random: Random) -> None:
     read, conversations = SIDES[side]

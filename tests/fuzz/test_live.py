@@ -10,13 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.daemon_process import DaemonProcess
-from tests.fuzz.budget import FUZZ_SECONDS, is_long
+from tests.fuzz.budget import FUZZ_SECONDS, is_long, within_time
 from tests.fuzz.conversations import of_all_requests, recorded
 from tests.fuzz.live import Fuzzer, Neighbour
-from tests.support import scaled, wait_until
+from tests.support import wait_until
 
 ALONE_OPERATIONS, FEW_OPERATIONS = 200, 4
 """What the neighbour does by itself, and at the least beside the fuzzer."""
@@ -30,7 +29,7 @@ MAX_GROWTH = 48 * 1024 * 1024
 COMPLAINTS = ("ERROR", "CRITICAL", "Traceback", "a defect")
 
 
-@pytest.mark.timeout(scaled(120 + 2 * FUZZ_SECONDS))
+@within_time
 def test_daemon_that_is_told_nonsense_serves_its_neighbour_and_stays_as_it_is(
     daemon_process: DaemonProcess, tmp_path: Path
 ) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobkeep_protocol.messages import HELLO_ID
-from tests.fuzz.budget import examples
+from tests.fuzz.budget import examples, within_time
 from tests.fuzz.conversations import of_all_requests
 from tests.fuzz.dialects import FRAMES
 from tests.fuzz.mutations import Mutator, seeded
 from tests.fuzz.session_harness import SessionHarness
 from tests.support import new_uvloop
+
+pytestmark = within_time
 
 CONVERSATION = of_all_requests()
 
@@ -33,7 +35,7 @@ def test_everything_that_can_be_asked_is_answered(harness: SessionHarness) -> No
     assert len(replies) == len(CONVERSATION.messages)
 
 
-@settings(max_examples=examples(150))
+@examples(150)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_spoilt_conversation_gets_one_answer_a_request_or_one_reason(
     harness: SessionHarness, seed: int
