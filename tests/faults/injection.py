@@ -70,7 +70,7 @@ class Tracing:
                 "-y",
                 "-q",
                 "-e",
-                "signal=none",
+                "signal=kill",
                 "-o",
                 str(self._output),
             ),
