@@ -194,7 +194,7 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
         ),
         (
             "INSERT INTO schema_version VALUES (1000, 'then')",
-            f"the file has schema version 1000, and this jobkeepd knows up to {SCHEMA_VERSION}",
+            f"has schema version 1000, and this jobkeepd knows up to {SCHEMA_VERSION}",
         ),
     ],
 )

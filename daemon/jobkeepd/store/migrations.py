@@ -68,14 +68,14 @@ def schema_version(connection: sqlite3.Connection) -> int:
         return 0
     if "schema_version" not in tables:
         raise StorageError(
-            "the file is an SQLite database without a table `schema_version`, so it is not "
-            "jobkeep's; give another path with --db (the file was not changed)"
+            f"the file {_path(connection)} is an SQLite database without a table "
+            "`schema_version`, so it is not jobkeep's; give another path with --db (the file was not changed)"
         )
     (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
     if not isinstance(version, int) or version < 1:
         raise StorageError(
-            f"the table `schema_version` of the file has {version!r} for its version, so the file "
-            "is damaged; restore a backup (the file was not changed)"
+            f"the table `schema_version` of {_path(connection)} has {version!r} for its "
+            "version, so the file is damaged; restore a backup (the file was not changed)"
         )
     return version
 
@@ -88,13 +88,14 @@ def check(connection: sqlite3.Connection) -> None:
     version = schema_version(connection)
     if version > SCHEMA_VERSION:
         raise StorageError(
-            f"the file has schema version {version}, and this jobkeepd knows up to "
-            f"{SCHEMA_VERSION}; install a newer jobkeep (the file was not changed)"
+            f"the file {_path(connection)} has schema version {version}, and this jobkeepd "
+            f"knows up to {SCHEMA_VERSION}; install a newer jobkeep (the file was not changed)"
         )
     if 0 < version < _OLDEST:
         raise StorageError(
-            f"the file has schema version {version}, from an earlier tool, and this jobkeepd opens "
-            f"versions from {_OLDEST} on; give another path with --db (the file was not changed)"
+            f"the file {_path(connection)} has schema version {version}, from an earlier "
+            f"tool, and this jobkeepd opens versions from {_OLDEST} on; give another path with --db "
+            "(the file was not changed)"
         )
 
 
@@ -109,7 +110,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     try:
         version = schema_version(connection)
     except sqlite3.Error as error:
-        raise StorageError(f"the file cannot be read as an SQLite database: {error}") from error
+        raise StorageError(
+            f"the file {_path(connection)} cannot be read as an SQLite database: {error}"
+        ) from error
     if version == SCHEMA_VERSION:
         return
     try:
@@ -127,8 +130,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             )
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
-            f"the file has schema version {version}, and bringing it to {SCHEMA_VERSION} failed: "
-            f"{error}; it has the one or the other whole, and the next start goes on from there. "
+            f"the file {_path(connection)} has schema version {version}, and bringing it to "
+            f"{SCHEMA_VERSION} failed: {error}; it has the one or the other whole, and the next start goes on from there. "
             "Is there room on the disk for a copy of it, and for as much again?"
         ) from error
 
@@ -174,11 +177,16 @@ def _drop_indexes_and_triggers(connection: sqlite3.Connection) -> str:
 def _copy(connection: sqlite3.Connection, version: int) -> Path:
     """Copy the file as it is now, on disk when this returns; replaces the copy of a migration that
     was interrupted."""
-    _, _, database = connection.execute("PRAGMA database_list").fetchone()
-    copy = Path(f"{database}.v{version}")
+    copy = Path(f"{_path(connection)}.v{version}")
     copy.unlink(missing_ok=True)
     create_private(copy)
     failpoints.reached("in migration copy")
     write_copy(connection, copy)
     failpoints.reached("after migration copy")
     return copy
+
+
+def _path(connection: sqlite3.Connection) -> str:
+    """The file of a connection (https://www.sqlite.org/pragma.html#pragma_database_list)."""
+    _, _, path = connection.execute("PRAGMA database_list").fetchone()
+    return str(path)
