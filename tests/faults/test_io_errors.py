@@ -6,6 +6,7 @@ writes; then the daemon is started again on a disk that works.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections import Counter
@@ -140,6 +141,74 @@ def test_failing_disk_in_a_transaction_larger_than_the_cache_loses_no_acknowledg
     places = range(1, counted.counts["pwrite64"], 37)
     failed = [hold_to_its_promise(tmp_path / str(n), "pwrite64", n, SPILLING) for n in places]
     assert sum(count > 0 for count in failed) > 0.9 * len(places)
+
+
+# -- at the start -------------------------------------------------------------------------------
+
+
+class Left:
+    """What a daemon left that was killed: its files, all writes in the log, and its ledger."""
+
+    def __init__(self, directory: Path) -> None:
+        daemon = DaemonProcess(directory)
+        self.ledger = Ledger()
+        try:
+            daemon.start()
+            self.ledger.write(daemon.socket, SIZES)
+        finally:
+            daemon.clean_up()
+        self._files = {path.name: path.read_bytes() for path in directory.glob("state.db*")}
+
+    def inherit(self, directory: Path) -> DaemonProcess:
+        """A daemon that is not started yet on a copy of the files."""
+        directory.mkdir()
+        for name, content in self._files.items():
+            (directory / name).write_bytes(content)
+        return DaemonProcess(directory)
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """The same for all tests."""
+    return Left(tmp_path_factory.mktemp("left"))
+
+
+def start_on_a_failing_disk(left: Left, directory: Path, call: str, place: int) -> int:
+    """One start with EIO in a call; gives the number of calls that failed."""
+    daemon = left.inherit(directory)
+    tracing = Tracing(daemon, call, f"error=EIO:when={place}")
+    try:
+        daemon.spawn()
+        wait_until(lambda: daemon.is_accepting or not daemon.is_running)
+        daemon.clean_up()
+        failed = len(tracing.injected())
+        assert "Traceback" not in daemon.log
+        tracing.stop()
+        daemon.start()
+        daemon.stop()
+    finally:
+        daemon.clean_up()
+    left.ledger.assert_is_kept_by(daemon.database)
+    return failed
+
+
+@pytest.mark.parametrize(("call", "place"), [("fdatasync", 1), ("pwrite64", 2), ("pread64", 12)])
+def test_failing_disk_at_the_start_loses_nothing_of_what_a_kill_left(
+    tmp_path: Path, left: Left, call: str, place: int
+) -> None:
+    assert start_on_a_failing_disk(left, tmp_path / "trial", call, place) > 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(scaled(1_800))
+@pytest.mark.parametrize("call", [*CALLS, "fsync"])
+def test_failing_disk_at_any_call_of_a_start_loses_nothing_of_what_a_kill_left(
+    tmp_path: Path, left: Left, call: str
+) -> None:
+    for place in itertools.count(1):
+        if not start_on_a_failing_disk(left, tmp_path / str(place), call, place):
+            break
+    assert place > 1
 
 
 # -- a disk that is full for one moment ---------------------------------------------------------

@@ -69,7 +69,8 @@ def schema_version(connection: sqlite3.Connection) -> int:
     if "schema_version" not in tables:
         raise StorageError(
             f"the file {_path(connection)} is an SQLite database without a table "
-            "`schema_version`, so it is not jobkeep's; give another path with --db (the file was not changed)"
+            "`schema_version`, so it is not jobkeep's; give another path with --db (the file "
+            "was not changed)"
         )
     (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
     if not isinstance(version, int) or version < 1:
@@ -94,8 +95,8 @@ def check(connection: sqlite3.Connection) -> None:
     if 0 < version < _OLDEST:
         raise StorageError(
             f"the file {_path(connection)} has schema version {version}, from an earlier "
-            f"tool, and this jobkeepd opens versions from {_OLDEST} on; give another path with --db "
-            "(the file was not changed)"
+            f"tool, and this jobkeepd opens versions from {_OLDEST} on; give another path with "
+            "--db (the file was not changed)"
         )
 
 
@@ -131,7 +132,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
             f"the file {_path(connection)} has schema version {version}, and bringing it to "
-            f"{SCHEMA_VERSION} failed: {error}; it has the one or the other whole, and the next start goes on from there. "
+            f"{SCHEMA_VERSION} failed: {error}; it has the one or the other whole, and the next "
+            "start goes on from there. "
             "Is there room on the disk for a copy of it, and for as much again?"
         ) from error
 
