@@ -35,13 +35,22 @@ from jobkeepd.access import Peer, check_role
 from jobkeepd.processes import Processes, ProcessId
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.store import Store
+from jobkeepd.turns import Turns
 
 log = logging.getLogger(__name__)
 
 Reply = Callable[[bytes], None]
 
+READS_AT_ONCE = 8
+"""More than there are connections that read, so that none of them has to wait for the loop; those
+reads that wait for their turn beside them can still be given up."""
+
 SWEEP_SECONDS = 30.0
 """How often all known processes are looked at again, should a death have gone unnoticed."""
+
+
+def _always() -> bool:
+    return True
 
 
 class Operations:
@@ -54,6 +63,7 @@ class Operations:
         self._store = store
         self._status = status
         self._processes = Processes(self._on_death)
+        self._turns = Turns(READS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -72,9 +82,14 @@ class Operations:
         request: Request[Any],
         reply: Reply,
         size: int,
+        is_wanted: Callable[[], bool] = _always,
     ) -> None:
         """Answer a request whose body had `size` bytes; `reply` gets the body of the answer, now or
-        later, exactly once."""
+        later, exactly once.
+
+        A read whose turn comes when its answer `is_wanted` no more is dropped, and not answered:
+        a client that asks and leaves, again and again, would leave the daemon to work for nobody.
+        """
         try:
             check_role(peer, request)
             if isinstance(request, Write):
@@ -88,7 +103,7 @@ class Operations:
             elif (known := self._known_reply(request)) is not None:
                 reply(encode_reply(request_id, known))
             else:
-                task = asyncio.create_task(self._read(request_id, request, reply))
+                task = asyncio.create_task(self._read(peer, request_id, request, reply, is_wanted))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         except JobkeepError as error:
@@ -119,25 +134,38 @@ class Operations:
         self._processes.report_deaths()
         return None if self._releases else known
 
-    async def _read(self, request_id: int, request: Request[Any], reply: Reply) -> None:
+    async def _read(
+        self,
+        peer: Peer,
+        request_id: int,
+        request: Request[Any],
+        reply: Reply,
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        if isinstance(request, Load):
+            await self._settle_deaths()  # which is a write: nobody else's read waits for it
+        async with self._turns.turn_of(peer.uid):
+            if is_wanted():
+                reply(await self._answer(request_id, request))
+
+    async def _answer(self, request_id: int, request: Request[Any]) -> bytes:
+        """The body of the answer to a read."""
         name = operation_name(type(request).__name__)
         try:
-            answer = await self._answer(request)
-            body = encode_reply(request_id, answer)
+            return encode_reply(request_id, await self._result_of(request))
         except JobkeepError as error:
-            body = encode_error(request_id, error)
+            return encode_error(request_id, error)
         except Exception as error:
             log.exception("a defect in %s", name)
-            body = encode_error(
+            return encode_error(
                 request_id,
                 JobkeepError(
                     f"a defect of jobkeepd in {name} ({type(error).__name__}: {error}); its log "
                     "has the details"
                 ),
             )
-        reply(body)
 
-    async def _answer(self, request: Request[Any]) -> Any:
+    async def _result_of(self, request: Request[Any]) -> Any:
         match request:
             case Status():
                 return await self._describe()
@@ -145,8 +173,6 @@ class Operations:
                 return self._store.start_backup()
             case ReadBackup():
                 return await self._store.read_backup(request.backup_id, request.offset)
-            case Load():
-                await self._settle_deaths()
         assert isinstance(request, Read), request
         return await self._store.read(request)
 

@@ -179,7 +179,13 @@ class Session(asyncio.Protocol):
             return
         self._in_flight += 1
         self._operations.dispatch(
-            self.peer, self._hello.client_id, request_id, request, self._answer, len(body)
+            self.peer,
+            self._hello.client_id,
+            request_id,
+            request,
+            self._answer,
+            len(body),
+            self._is_open,
         )
 
     def _greet(self, request_id: int, message: Any) -> None:
@@ -212,6 +218,10 @@ class Session(asyncio.Protocol):
             self._limits.max_in_flight,
         )
         self._send(encode_reply(HELLO_ID, welcome))
+
+    def _is_open(self) -> bool:
+        """Whether there is anybody to answer."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def _answer(self, body: bytes) -> None:
         self._in_flight -= 1
