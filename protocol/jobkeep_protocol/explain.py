@@ -51,7 +51,7 @@ def explain_request(error: Exception, message: bytes, operations: Mapping[str, t
             "(is the daemon older than the client?)"
         )
     fields = operation.__struct_fields__
-    text = str(error)
+    text = _without_middle(str(error))
     for index, name in enumerate(fields, 1):  # a request is an array on the wire: name its places
         text = text.replace(f"`$[{index}]", f"`$.{name}")
     values = dict(zip(fields, body[1:], strict=False))
@@ -74,6 +74,13 @@ def in_one_line(error: Exception) -> str:
     """What an error says, which may quote what came over the wire."""
     text = str(error)
     return text if text.isprintable() and len(text) <= LONGEST_REASON else show(text)
+
+
+def _without_middle(text: str) -> str:
+    """A reason of msgspec without most of the value that it quotes; its end says the place."""
+    if len(text) <= 2 * LONGEST_REASON:
+        return text
+    return f"{text[:LONGEST_REASON]}…{text[-LONGEST_REASON:]}"
 
 
 def explain_unencodable(error: Exception, value: Any, name: str = "") -> InvalidRequest:

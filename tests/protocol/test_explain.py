@@ -90,6 +90,12 @@ def test_what_cannot_be_read_is_told_in_one_short_line(name: str) -> None:
     assert len(str(refused.value)) < 200
 
 
+@pytest.mark.parametrize("part", ["x", " - at `$", " - at `$[1]`"])
+def test_long_value_is_told_with_its_place(part: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^query_jobs: status is .*; expected one of pend"):
+        decode_request(msgspec.msgpack.encode(["query_jobs", part * 100_000]))
+
+
 def test_unknown_operation_is_told_all_that_are_known() -> None:
     with pytest.raises(InvalidRequest) as refused:
         decode_request(msgspec.msgpack.encode(["fly"]))
