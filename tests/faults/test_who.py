@@ -251,7 +251,7 @@ def test_fifty_readers_that_stopped_slow_nobody(daemon_process: DaemonProcess) -
                 assert len(bob.ask(page).records) == 4
                 assert bob.ask(RecordExecution("job", 2, 1)) is not None
         # What they do not take is bounded: some of Alice's had to go, and nobody else.
-        assert "replies that were not taken, and all together may hold" in daemon_process.log
+        wait_until(lambda: "not taken, and all together may hold" in daemon_process.log)
         assert f"connection of uid {BOB}" not in daemon_process.log
         assert root.ask(Load("job")) is not None
 
