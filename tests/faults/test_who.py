@@ -236,7 +236,7 @@ def test_places_are_kept_for_root_and_the_owner(daemon_process: DaemonProcess) -
 
 def test_fifty_readers_that_stopped_slow_nobody(daemon_process: DaemonProcess) -> None:
     daemon_process.start(*OPEN_TO_ALL)
-    page = GetExecutionHistory("job", limit=4)
+    page = GetExecutionHistory("job", sheet_num=1, limit=4)
     with Wire(daemon_process.socket) as root, ExitStack() as stack:
         root.save(JOB)
         for number in range(4):
