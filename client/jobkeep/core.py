@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from jobkeep.address import SYSTEM_SOCKET
 from jobkeep_protocol.errors import (
     DaemonUnavailable,
     JobkeepError,
@@ -250,8 +251,8 @@ def unreachable(path: Path, error: OSError) -> JobkeepError:
     facts = {"socket": str(path)}
     if error.errno in {errno.EACCES, errno.EPERM}:
         return PermissionDenied(
-            f"uid {os.geteuid()} may not connect to {path}: {error.strerror}; run as the user that "
-            "the daemon runs as, or start one of your own with `jobkeepd`",
+            f"uid {os.geteuid()} may not connect to {path}: {error.strerror}; {_way_in(path)}, or "
+            "start a daemon of your own with `jobkeepd`",
             {**facts, "role": "read"},
         )
     reason = error.strerror or str(error)
@@ -259,8 +260,8 @@ def unreachable(path: Path, error: OSError) -> JobkeepError:
         reason = "it is no socket"
     elif error.errno is not None:
         return DaemonUnavailable(
-            f"no daemon answers at {path} ({reason}); start one with `jobkeepd --socket {path}`, "
-            "or name another socket (--socket, $JOBKEEP_SOCKET)",
+            f"no daemon answers at {path} ({reason}); start one with `{_start(path)}`, or "
+            "name another socket (--socket, $JOBKEEP_SOCKET)",
             facts,
         )
     return DaemonUnavailable(
@@ -281,6 +282,20 @@ def timed_out(request: Request[Any], path: Path, timeout: float, connected: bool
         return RequestTimeout(f"{name} got no reply from {path} within {timeout:g} s{fate}", facts)
     return DaemonUnavailable(
         f"{name}: the daemon at {path} went away and did not come back within {timeout:g} s{fate}; "
-        f"start it again with `jobkeepd --socket {path}`",
+        f"start it again with `{_start(path)}`",
         facts,
     )
+
+
+def _start(path: Path) -> str:
+    """The command that starts the daemon of a socket."""
+    return (
+        "systemctl start jobkeep.socket" if path == SYSTEM_SOCKET else f"jobkeepd --socket {path}"
+    )
+
+
+def _way_in(path: Path) -> str:
+    """How to become somebody who may connect."""
+    if path == SYSTEM_SOCKET:
+        return "join its group with `usermod -aG jobkeep USER` and log in anew"
+    return "run as the user that the daemon runs as"

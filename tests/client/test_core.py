@@ -309,3 +309,13 @@ def test_what_was_abandoned_without_a_connection_gives_its_slot_back_on_the_next
     pipeline.connection_made()
 
     assert pipeline.free_slots == SLOTS
+
+
+def test_who_does_not_reach_the_service_of_the_machine_is_told_of_systemd() -> None:
+    service = Path("/run/jobkeep/jobkeep.sock")
+
+    assert "`systemctl start jobkeep.socket`" in str(
+        unreachable(service, FileNotFoundError(2, "No such file or directory"))
+    )
+    assert "`systemctl start jobkeep.socket`" in str(timed_out(NEXT, service, 1.0, connected=False))
+    assert "`usermod -aG jobkeep USER`" in str(unreachable(service, PermissionError(13, "no")))
