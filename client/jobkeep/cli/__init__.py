@@ -6,8 +6,12 @@ that is imported when it is called, and what only some calls need is imported wh
 """
 
 import gc
+import os
 import sys
 from typing import NoReturn
+
+COMPLETE = "_JOBKEEP_COMPLETE"
+"""Set by the scripts that complete command lines in a shell (see `completion`)."""
 
 
 def main() -> NoReturn:
@@ -22,6 +26,10 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(1)
+    if COMPLETE in os.environ:
+        from jobkeep.cli.completion import complete
+
+        sys.exit(complete(os.environ[COMPLETE]))
     from jobkeep.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

@@ -35,7 +35,13 @@ def json_option(function: FunctionT) -> FunctionT:
 
 def job_argument(function: FunctionT) -> FunctionT:
     """`JOB`."""
-    return click.argument("job_id", metavar="JOB")(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=_complete_job)(function)
+
+
+def _complete_job(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+    from jobkeep.cli.completion import jobs
+
+    return jobs(ctx, incomplete)
 
 
 def load(client: Client[CheckpointState], job_id: str) -> CheckpointState:
