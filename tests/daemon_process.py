@@ -26,6 +26,8 @@ class DaemonProcess:
         """What runs the daemon, such as `unshare`; empty for the daemon itself."""
         self.program: list[str] = ["-m", "jobkeepd"]
         """What the interpreter is told to run."""
+        self.inherited: tuple[int, ...] = ()
+        """Descriptors that it has under the same numbers."""
         self._log = directory / "jobkeepd.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +67,11 @@ class DaemonProcess:
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stderr=log, env={**os.environ, **(environment or {})}, umask=0o022
+                command,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+                umask=0o022,
+                pass_fds=self.inherited,
             )
 
     def start(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
@@ -73,6 +79,11 @@ class DaemonProcess:
         self.spawn(*options, environment=environment)
         wait_until(lambda: self.is_accepting or not self.is_running)
         assert self.is_running, self.log
+
+    def reload(self) -> None:
+        """Have it read its settings again, as systemd would; does not wait for it."""
+        assert self._process is not None, "the daemon was not started"
+        self._process.send_signal(signal.SIGHUP)
 
     def wait(self) -> int:
         """Wait for its end; gives its exit status."""

@@ -32,7 +32,7 @@ class SharedMemory:
         self, limit: str, maximum: int, what: str, size_of: Callable[[Session], int]
     ) -> None:
         self._limit = limit
-        self._maximum = maximum
+        self.maximum = maximum
         self._what = what
         self._size_of = size_of
         self._held: dict[Session, int] = {}
@@ -41,11 +41,11 @@ class SharedMemory:
     def grown(self, session: Session) -> None:
         """This connection may hold more than before. May end it, or another."""
         self._weigh(session)
-        if self._total <= self._maximum:
+        if self._total <= self.maximum:
             return
         for one in list(self._held):  # what was taken meanwhile was not told
             self._weigh(one)
-        while self._total > self._maximum:
+        while self._total > self.maximum:
             self._end(self._greediest())
 
     def ended(self, session: Session) -> None:
@@ -72,9 +72,9 @@ class SharedMemory:
         session.give_way(
             exceeded(
                 self._limit,
-                self._maximum,
+                self.maximum,
                 f"this connection holds {held} bytes of {self._what}, and all together may hold "
-                f"{self._maximum}",
+                f"{self.maximum}",
                 "send and ask for less at once, and read the replies",
             )
         )
@@ -101,6 +101,12 @@ class Connections:
             "messages that have come in part",
             lambda session: session.unfinished_bytes,
         )
+
+    def reconfigure(self, limits: Limits) -> None:
+        """Go by these limits from now on."""
+        self._limits = limits
+        self.unsent.maximum = limits.max_unsent_bytes
+        self.unfinished.maximum = limits.max_unfinished_bytes
 
     def __len__(self) -> int:
         return len(self._sessions)

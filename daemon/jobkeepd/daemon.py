@@ -6,7 +6,8 @@ for tests alike. What may not: arguments and log formats (that is `main`).
 Starting: take the lock, open and migrate the database, find who died meanwhile, listen. Stopping,
 on SIGTERM and SIGINT: stop accepting, answer what was received, commit, checkpoint, let go. That
 takes as long as the disk does, for ever if it hangs; so a second signal ends the process at once,
-which is as safe as any kill: what was acknowledged is on disk.
+which is as safe as any kill: what was acknowledged is on disk. On SIGHUP the settings are read
+again.
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ import logging
 import os
 import resource
 import signal
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from jobkeep_protocol.errors import StorageError
+import msgspec
+
+from jobkeep_protocol.errors import InvalidRequest, StorageError
 from jobkeep_protocol.messages import DaemonStatus
 from jobkeep_protocol.version import __version__
 from jobkeepd.access import Access
 from jobkeepd.durable import make_directory
+from jobkeepd.logs import set_log_level
 from jobkeepd.operations import Operations
+from jobkeepd.reporter import Reporter
 from jobkeepd.server import Server
-from jobkeepd.settings import Settings
+from jobkeepd.settings import RELOADABLE, Settings
 from jobkeepd.store.store import Store
+from jobkeepd.systemd import ServiceManager, take_socket
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +51,28 @@ DRAIN_SECONDS = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second one kills the process.
+async def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; a second one kills the process. With `reread`, SIGHUP has the
+    settings read again by it.
 
     Raises a JobkeepError when it cannot start; StorageError, at the end, when the database failed
     while it ran.
     """
-    await Daemon(settings).run()
+    await Daemon(settings, reread).run()
 
 
 class Daemon:
     """One daemon. `stop()` ends it from within the process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
         self._settings = settings
+        self._reread = reread
+        self._manager = ServiceManager(os.environ)
         self._started = time.monotonic()
         self._stop = asyncio.Event()
         self._broken: StorageError | None = None
+        self._is_ready = False
+        self._reload_is_due = False
 
     def stop(self) -> None:
         """Finish what was received and end."""
@@ -67,11 +80,42 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until stopped; see `run` of this module."""
-        database, socket = self._settings.database, self._settings.socket_path
+        with self._manager.patience("opening the database"):
+            await self._open(take_socket(os.environ))
+        try:
+            await self._server.start()
+            log.info(
+                "jobkeepd %s serves %s on %s (pid %d, durability %s)",
+                __version__,
+                self._store.database,
+                self._server.path,
+                os.getpid(),
+                self._settings.durability,
+            )
+            await self._reporter.start()
+            self._become_ready()
+            await self._stop.wait()
+        finally:
+            await self._close()
+        if self._broken is not None:
+            raise self._broken
+        log.info("stopped: every write that was acknowledged is on disk")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in _SIGNALS:
+            loop.add_signal_handler(signum, self._on_signal)
+        if self._reread is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload, self._reread)
+
+    async def _open(self, handed: socket.socket | None) -> None:
+        """Put everything together; nobody is let in yet."""
+        database, path = self._settings.database, self._settings.socket_path
         _take_all_descriptors(self._settings.max_connections + OTHER_FILES)
         access, mode = _access(self._settings), self._settings.socket_permissions
         _make_directory(database.parent, 0o700)
-        _make_directory(socket.parent, 0o755 if mode & 0o066 else 0o700)
+        if handed is None:
+            _make_directory(path.parent, 0o755 if mode & 0o066 else 0o700)
         self._store = Store(
             database,
             self._settings.durability,
@@ -82,43 +126,33 @@ class Daemon:
         )
         self._operations = Operations(self._store, self._describe)
         self._server = Server(
-            socket,
+            path,
             self._operations,
+            handed=handed,
             access=access,
             limits=self._settings,
             mode=mode,
             group=self._settings.socket_group,
         )
-        loop = asyncio.get_running_loop()
-        for signum in _SIGNALS:
-            loop.add_signal_handler(signum, self._on_signal)
+        self._reporter = Reporter(self._manager, self._store, self._describe)
+        self._handle_signals()  # before, nothing could answer them: any ends the process
         try:
             await self._operations.start()
-            await self._server.start()
-            log.info(
-                "jobkeepd %s serves %s on %s (pid %d, durability %s)",
-                __version__,
-                database,
-                socket,
-                os.getpid(),
-                self._settings.durability,
-            )
-            await self._stop.wait()
-        finally:
-            await self._close()
-        if self._broken is not None:
-            raise self._broken
-        log.info("stopped: every write that was acknowledged is on disk")
+        except BaseException:
+            await self._operations.close()
+            await self._store.close()
+            raise
 
     def _on_signal(self) -> None:
         """The first signal; the kernel answers the next one."""
         for signum in _SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(signum)
             signal.signal(signum, signal.SIG_DFL)
-        log.info("stopping, after what was received; a second signal ends it at once")
+        log.debug("stopping, after what was received; a second signal ends it at once")
         self.stop()
 
     async def _close(self) -> None:
+        self._reporter.stopping()
         self._server.stop_accepting()
         try:
             await asyncio.wait_for(self._server.drain(), DRAIN_SECONDS)
@@ -127,6 +161,46 @@ class Daemon:
         self._server.abort()
         await self._operations.close()
         await self._store.close()
+        await self._reporter.close()
+
+    def _become_ready(self) -> None:
+        self._is_ready = True
+        if self._reload_is_due and self._reread is not None:
+            self._reload(self._reread)
+
+    def _reload(self, reread: Callable[[], Settings]) -> None:
+        """Take over what may change while the daemon runs; all of it, or nothing."""
+        if not self._is_ready:
+            self._reload_is_due = True  # not now: it ends by saying that the daemon is ready
+            return
+        self._manager.reloading()
+        outcome = "the configuration was not read again"
+        try:
+            outcome = self._take_over(reread())
+        except InvalidRequest as error:
+            outcome = f"the configuration stays as it was: {error}"
+            log.error("%s", outcome)
+        finally:
+            self._manager.ready(outcome)
+
+    def _take_over(self, wanted: Settings) -> str:
+        """Gives what has become of it, in words. Raises InvalidRequest when nothing has."""
+        names = Settings.__struct_fields__
+        changed = [one for one in names if getattr(wanted, one) != getattr(self._settings, one)]
+        fixed = [name for name in changed if name not in RELOADABLE]
+        taken = {name: getattr(wanted, name) for name in changed if name in RELOADABLE}
+        settings = msgspec.structs.replace(self._settings, **taken)
+        access = _access(settings)
+        self._settings = settings
+        _take_all_descriptors(settings.max_connections + OTHER_FILES)
+        set_log_level(settings)
+        self._server.reconfigure(access, settings)
+        self._store.reconfigure(settings)
+        outcome = f"the configuration was read again; changed: {', '.join(taken) or 'nothing'}"
+        log.info("%s", outcome)
+        if fixed:
+            log.warning("changed only by a restart: %s", ", ".join(fixed))
+        return outcome
 
     def _on_broken(self, error: StorageError) -> None:
         self._broken = error

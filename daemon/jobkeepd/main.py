@@ -1,117 +1,78 @@
-"""The `jobkeepd` command: arguments in, log lines and an exit status out.
+"""The `jobkeepd` command: arguments in, an exit status out.
 
-What lives here: log formats, exit statuses and starting the loop. What may not: the daemon's life
-(that is `daemon`).
+What lives here: exit statuses and starting the loop. What may not: the daemon's life (that is
+`daemon`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from datetime import UTC, datetime
 from typing import NoReturn
 
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError
 from jobkeepd import failpoints
+from jobkeepd.journal import is_journal
+from jobkeepd.logs import start_logging
 from jobkeepd.settings import Settings, read_settings, wants_check
 
+log = logging.getLogger(__name__)
+
+EX_REFUSED = 1
 EX_USAGE = 2
+EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_TEMPFAIL = 75
-
-
-class TextFormatter(logging.Formatter):
-    """A line for people."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
-
-
-class JsonFormatter(logging.Formatter):
-    """A line for programs: one JSON object."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-class JournalFormatter(logging.Formatter):
-    """A line with the priority in front that journald understands (sd-daemon(3))."""
-
-    _PRIORITIES = (
-        (logging.CRITICAL, 2),
-        (logging.ERROR, 3),
-        (logging.WARNING, 4),
-        (logging.INFO, 6),
-    )
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The lines of the record, each with its priority."""
-        priority = next((p for level, p in self._PRIORITIES if record.levelno >= level), 7)
-        lines = super().format(record).splitlines()
-        return "\n".join(f"<{priority}>{line}" for line in lines)
 
 
 def main() -> NoReturn:
     """Run the daemon in the foreground and exit with its status."""
     try:
         settings = read_settings(sys.argv[1:], os.environ)
-        _start_logging(settings)
+        start_logging(settings, os.environ)
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except InvalidRequest as error:
-        _fail(EX_USAGE, str(error))
+        is_service = is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM"))
+        print(f"{'<3>' if is_service else ''}jobkeepd: {error}", file=sys.stderr)
+        sys.exit(EX_USAGE)
     if wants_check(sys.argv[1:]):
-        _check(settings)
+        sys.exit(_check(settings))
+    sys.exit(_serve(settings))
+
+
+def _serve(settings: Settings) -> int:
+    """Run the daemon to its end; gives the exit status, for which the last line is the reason."""
     try:
         import uvloop
 
         from jobkeepd.daemon import run
     except ImportError as error:
-        _fail(1, f"{error.name} is missing; install it with `pip install 'jobkeep[daemon]'`")
+        log.critical("%s is missing; install it with `pip install 'jobkeep[daemon]'`", error.name)
+        return EX_REFUSED
     try:
-        uvloop.run(run(settings))
+        uvloop.run(run(settings, lambda: read_settings(sys.argv[1:], os.environ)))
     except JobkeepError as error:
-        _end(error)
-    sys.exit(0)
+        return _end(error)
+    except Exception:
+        log.critical("a defect of jobkeepd ended it", exc_info=True)
+        return EX_SOFTWARE
+    return 0
 
 
-def _check(settings: Settings) -> NoReturn:
+def _check(settings: Settings) -> int:
     from jobkeepd.store.examine import examine
 
-    sys.exit(0 if examine(settings.database, print) else 1)
+    return 0 if examine(settings.database, print) else 1
 
 
-def _end(error: JobkeepError) -> NoReturn:
+def _end(error: JobkeepError) -> int:
+    """Say what ended it, unless that was said; gives the exit status."""
     from jobkeepd.server import SocketInUse
     from jobkeepd.store.failures import DatabaseFailed
     from jobkeepd.store.lock import DatabaseInUse
 
     if isinstance(error, DatabaseFailed):
-        sys.exit(EX_IOERR)  # it was logged at the moment it happened
-    _fail(EX_TEMPFAIL if isinstance(error, DatabaseInUse | SocketInUse) else 1, str(error))
-
-
-def _start_logging(settings: Settings) -> None:
-    formatters: dict[str, type[logging.Formatter]] = {
-        "text": TextFormatter,
-        "json": JsonFormatter,
-        "journal": JournalFormatter,
-    }
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatters[settings.log_format]())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-
-
-def _fail(status: int, message: str) -> NoReturn:
-    print(f"jobkeepd: {message}", file=sys.stderr)
-    sys.exit(status)
+        return EX_IOERR  # it was logged at the moment it happened
+    log.critical("%s", error)
+    return EX_TEMPFAIL if isinstance(error, DatabaseInUse | SocketInUse) else EX_REFUSED

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -90,6 +91,8 @@ class Operations:
         A read whose turn comes when its answer `is_wanted` no more is dropped, and not answered:
         a client that asks and leaves, again and again, would leave the daemon to work for nobody.
         """
+        if log.isEnabledFor(logging.DEBUG):
+            reply = _and_log(reply, peer, request)
         try:
             check_role(peer, request)
             if isinstance(request, Write):
@@ -108,7 +111,7 @@ class Operations:
                 task.add_done_callback(self._tasks.discard)
         except JobkeepError as error:
             if isinstance(error, PermissionDenied):
-                log.warning("%s was denied: %s", peer, error)
+                log.warning("%s was denied: %s", peer, error, extra=_fields(peer, request))
             reply(encode_error(request_id, error))
 
     async def drain(self) -> None:
@@ -156,7 +159,7 @@ class Operations:
         except JobkeepError as error:
             return encode_error(request_id, error)
         except Exception as error:
-            log.exception("a defect in %s", name)
+            log.exception("a defect in %s", name, extra={"operation": name})
             return encode_error(
                 request_id,
                 JobkeepError(
@@ -206,13 +209,19 @@ class Operations:
             log.error("what process %d was running is not released: %s", process.pid, error)
             return
         for job_id in released.jobs:
-            log.warning("job %r is paused: its process %d is gone", job_id, process.pid)
+            log.warning(
+                "job %r is paused: its process %d is gone",
+                job_id,
+                process.pid,
+                extra={"job": job_id, "client_pid": process.pid},
+            )
         for job_id, sheet_num in released.sheets:
             log.warning(
                 "sheet %d of job %r is pending again: process %d, which had claimed it, is gone",
                 sheet_num,
                 job_id,
                 process.pid,
+                extra={"job": job_id, "sheet": sheet_num, "client_pid": process.pid},
             )
 
     async def _settle_deaths(self) -> None:
@@ -239,3 +248,35 @@ def _written(request_id: int, reply: Reply, outcome: bytes | JobkeepError) -> No
     if isinstance(outcome, JobkeepError):
         outcome = encode_error(request_id, outcome)
     reply(outcome)
+
+
+def _fields(peer: Peer, request: Request[Any]) -> dict[str, Any]:
+    """What log lines about a request can be found by."""
+    state = getattr(request, "state", request)
+    return {
+        "client_pid": peer.pid,
+        "client_uid": peer.uid,
+        "operation": operation_name(type(request).__name__),
+        "job": getattr(state, "job_id", None),
+    }
+
+
+def _and_log(reply: Reply, peer: Peer, request: Request[Any]) -> Reply:
+    """The same reply, and a log line that says how long it took."""
+    began = time.monotonic()
+
+    def answer(body: bytes) -> None:
+        fields = {**_fields(peer, request), "duration": round(time.monotonic() - began, 6)}
+        log.debug(
+            "%s of %s by uid %d, pid %d: %d bytes after %g s",
+            fields["operation"],
+            "no job" if fields["job"] is None else f"job {fields['job']!r}",
+            peer.uid,
+            peer.pid,
+            len(body),
+            fields["duration"],
+            extra=fields,
+        )
+        reply(body)
+
+    return answer

@@ -48,7 +48,8 @@ class SocketInUse(SocketError):
 class Server:
     """Listens on one socket and keeps the sessions that came in through it.
 
-    `mode` and `group` are those of the socket file: who may connect.
+    `mode` and `group` are those of the socket file: who may connect. A socket that was `handed`
+    over has its own.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Server:
         limits: Limits,
         mode: int = 0o600,
         group: str = "",
+        handed: socket.socket | None = None,
     ) -> None:
-        self.path = path
+        self.path = path if handed is None else Path(handed.getsockname())
         self.connections = Connections(limits, self._on_end)
         self._operations = operations
         self._access = access
         self._limits = limits
+        self._handed = handed
         self._mode = mode
         self._gid = number_of_group(group) if group else -1
         self._one_ended = asyncio.Event()
@@ -77,15 +80,28 @@ class Server:
 
         Raises SocketError, or SocketInUse when another process listens there.
         """
-        listening = _listen(self.path, self._mode, self._gid)
-        self._identity = FileIdentity.of(self.path)
+        listening = self._handed
+        if listening is None:
+            listening = _listen(self.path, self._mode, self._gid)
+            self._identity = FileIdentity.of(self.path)
+        else:
+            _refuse_descriptors(listening)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
             self._new_session, sock=listening, backlog=BACKLOG
         )
 
+    def reconfigure(self, access: Access, limits: Limits) -> None:
+        """Hold new connections to these rules; those that are open keep what they were told."""
+        self._access = access
+        self._limits = limits
+        self.connections.reconfigure(limits)
+
     def stop_accepting(self) -> None:
-        """Take no more connections, and the file away, so that clients do not wait for us."""
+        """Take no more connections, and the file away, so that clients do not wait for us.
+
+        A socket that was handed over stays: those who connect wait for the next daemon.
+        """
         if self._server is not None:
             self._server.close()
         if self._identity is not None and FileIdentity.of(self.path) == self._identity:

@@ -255,7 +255,14 @@ class Session(asyncio.Protocol):
 
     def _log_refusal(self, error: JobkeepError) -> None:
         level = logging.INFO if isinstance(error, ProtocolError) else logging.WARNING
-        log.log(level, "connection of %s refused: %s", self._peer or "an unknown peer", error)
+        peer = self._peer
+        log.log(
+            level,
+            "connection of %s refused: %s",
+            peer or "an unknown peer",
+            error,
+            extra={"client_pid": peer.pid, "client_uid": peer.uid} if peer else None,
+        )
 
     # -- back-pressure ------------------------------------------------------------------------
 

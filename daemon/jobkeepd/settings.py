@@ -100,9 +100,12 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = DEFAULT_CACHE_BYTES
     log_format: Annotated[
-        Literal["text", "json", "journal"],
-        Meta(description="how log lines look on standard error (default: text)"),
-    ] = "text"
+        Literal["auto", "text", "json", "journal"],
+        Meta(
+            description="how log lines look; auto: journal, with fields, where standard error is "
+            "the journal of systemd, else text (default: auto)"
+        ),
+    ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="the least important lines that are logged (default: info)"),
@@ -126,14 +129,24 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return int(self.socket_mode, 8)
 
 
+RELOADABLE = frozenset(Limits.__struct_fields__) - {"wal_alarm_bytes", "wal_keep_bytes"} | {
+    *("admins", "writers", "readers", "others", "unseen_peers", "log_level"),
+}
+"""What SIGHUP changes while the daemon runs; the others take a restart."""
+
+
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings for a command line and an environment.
 
     Raises InvalidRequest, naming the flag, the variable or the key, for what is not allowed. Ends
     the process for --help, --version and unknown flags, as argparse does.
     """
-    flags = vars(_parser().parse_args(arguments))
-    config = flags.pop("config") or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    flags = vars(command_line().parse_args(arguments))
+    config = (
+        flags.pop("config")
+        or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+        or _config_of_service(environment)
+    )
     values: dict[str, Any] = _from_file(Path(config)) if config else {}
     for name in Settings.__struct_fields__:
         variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
@@ -146,7 +159,16 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 
 def wants_check(arguments: Sequence[str]) -> bool:
     """Whether the database is to be checked instead of served."""
-    return bool(_parser().parse_args(arguments).check)
+    return bool(command_line().parse_args(arguments).check)
+
+
+def _config_of_service(environment: Mapping[str, str]) -> str | None:
+    """The configuration of a service (systemd.exec(5), ConfigurationDirectory), if there is one."""
+    directory = environment.get("CONFIGURATION_DIRECTORY")
+    if not directory:
+        return None
+    path = os.path.join(directory.split(":")[0], "jobkeepd.toml")  # noqa: PTH118 # as --config has it
+    return path if os.path.lexists(path) else None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -221,12 +243,42 @@ def _metavar(name: str) -> str:
 
 def _help(name: str) -> str:
     """What a flag is for; a limit's default is told by its value."""
-    description = (_meta(name).description or "").replace("%", "%%")
-    default = Settings.__struct_defaults__[Settings.__struct_fields__.index(name)]
-    return f"{description} (default: {default:,})" if name in _LIMITS else description
+    description = description_of(name).replace("%", "%%")
+    return f"{description} (default: {default_of(name):,})" if name in _LIMITS else description
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Print(argparse.Action):
+    """Prints what the flag stands for, and ends the process."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: Any, value: Any, option: str | None = None
+    ) -> None:
+        from jobkeepd import printing
+
+        try:
+            text = printing.text_of(str(option), value)
+        except InvalidRequest as error:
+            parser.error(str(error))
+        print(text, end="")
+        parser.exit()
+
+
+def names_of_settings() -> list[str]:
+    """All settings, limits last."""
+    return sorted(_TYPES, key=lambda name: name in _LIMITS)
+
+
+def description_of(name: str) -> str:
+    """What a setting is for."""
+    return _meta(name).description or ""
+
+
+def default_of(name: str) -> Any:
+    """The value of a setting that nobody has set."""
+    return Settings.__struct_defaults__[Settings.__struct_fields__.index(name)]
+
+
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jobkeepd",
         usage="jobkeepd [OPTION ...]",
@@ -234,9 +286,22 @@ def _parser() -> argparse.ArgumentParser:
         "socket. Runs in the foreground until SIGTERM or SIGINT.",
         epilog=f"Each option may also be a variable {ENVIRONMENT_PREFIX}… or a key of the "
         "configuration file. Exit status: 0 stopped as asked, 1 failed, 2 wrong arguments, 74 the "
-        "database failed, 75 the database or the socket is in use.",
+        "database failed, 75 the database or the socket is in use, 70 a defect.",
     )
     parser.add_argument("--version", action="version", version=f"jobkeepd {__version__}")
+    parser.add_argument(
+        "--print-unit",
+        action=_Print,
+        metavar="NAME",
+        help="print the units of systemd that start this jobkeepd, and exit; NAME is system or "
+        "user, or one file of these, such as user/jobkeep.socket",
+    )
+    parser.add_argument(
+        "--print-config",
+        action=_Print,
+        nargs=0,
+        help="print a configuration file with every setting and its default, and exit",
+    )
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
     parser.add_argument(
         "--check",
@@ -245,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
         "exit status: 0 nothing is, 1 something is",
     )
     limits = parser.add_argument_group("limits")
-    for name in sorted(_TYPES, key=lambda name: name in _LIMITS):
+    for name in names_of_settings():
         (limits if name in _LIMITS else parser).add_argument(
             f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(name), help=_help(name)
         )

@@ -28,7 +28,7 @@ def test_defaults_need_nothing() -> None:
         socket="",
         durability="full",
         cache_bytes=32 * 1024 * 1024,
-        log_format="text",
+        log_format="auto",
         log_level="info",
     )
 
@@ -51,6 +51,21 @@ def test_file_may_be_named_by_a_variable_and_by_a_flag_before_it(
 
     assert read_settings([], variable).db == "/from/file.db"
     assert read_settings(["--config", str(other)], variable).db == "/from/other.db"
+
+
+def test_service_reads_the_configuration_in_its_directory_if_there_is_one(
+    config: Path, tmp_path: Path
+) -> None:
+    service = {"CONFIGURATION_DIRECTORY": str(config.parent)}
+    assert read_settings([], service).db == "/from/file.db"
+    assert read_settings(["--config", "/dev/null"], service) == Settings()
+
+    config.rename(tmp_path / "other.toml")
+    assert read_settings([], service) == Settings()
+
+    config.mkdir()
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_settings([], service)
 
 
 VALUES: dict[str, tuple[str, Any]] = {

@@ -51,8 +51,7 @@ class Readers:
     descriptors, of which there may be none left."""
 
     def __init__(self, database: Path, limits: Limits) -> None:
-        self.max_page_rows = limits.max_page_rows
-        self._seconds = limits.read_seconds
+        self.limits = limits
         self._uri = reading_uri(database)
         self._free: list[aiosqlite.Connection] = []
         self._all: list[aiosqlite.Connection] = []
@@ -121,15 +120,15 @@ class Readers:
             waiting.reschedule(loop.time())  # to end the waiting does not end the statement, so:
             interrupts.append(loop.create_task(connection.interrupt()))
 
-        timer = loop.call_later(self._seconds, end)
+        timer = loop.call_later(self.limits.read_seconds, end)
         try:
             async with asyncio.timeout(None) as waiting:
                 yield
         except TimeoutError:
             raise exceeded(
                 "read_seconds",
-                self._seconds,
-                f"reading took longer than {self._seconds:g} s and was ended",
+                self.limits.read_seconds,
+                f"reading took longer than {self.limits.read_seconds:g} s and was ended",
                 "ask for less at once, or try again when less is going on",
             ) from None
         finally:

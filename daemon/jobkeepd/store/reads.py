@@ -97,7 +97,7 @@ async def list_jobs(readers: Readers, request: ListJobs) -> StatesPage:
             _SELECT_JOBS,
             (request.after, JOBS_A_PAGE),
             job_part,
-            max_rows=readers.max_page_rows,
+            max_rows=readers.limits.max_page_rows,
         )
         if not jobs.keys:
             return StatesPage([])
@@ -149,7 +149,7 @@ async def query_jobs(readers: Readers, request: QueryJobs) -> JobsPage:
             "ORDER BY sequence DESC LIMIT ?",
             (*values, request.limit),
             lambda row: encode_part(dict(zip(_SUMMARY_COLUMNS, row, strict=True))),
-            max_rows=readers.max_page_rows,
+            max_rows=readers.limits.max_page_rows,
         )
     return JobsPage(page.parts, page.more and len(page.parts) < request.limit)
 
@@ -224,7 +224,7 @@ async def get_execution_history(readers: Readers, request: GetExecutionHistory) 
             f"WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             (*values, request.limit),
             lambda row: encode_part(dict(zip(_RECORD_COLUMNS, row, strict=True))),
-            max_rows=readers.max_page_rows,
+            max_rows=readers.limits.max_page_rows,
         )
     return HistoryPage(page.parts, page.more and len(page.parts) < request.limit)
 

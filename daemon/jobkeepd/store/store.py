@@ -174,6 +174,21 @@ class Store:
         wal = wal_path(self.database)
         return wal.stat().st_size if wal.exists() else 0
 
+    @property
+    def queued_writes(self) -> int:
+        """Writes that wait for the disk."""
+        return self._writer.queued
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the writer moves."""
+        return self._writer.is_alive
+
+    def reconfigure(self, limits: Limits) -> None:
+        """Go by these limits from now on, but for what is set when the database is opened."""
+        self._writer.limits = limits
+        self._readers.limits = limits
+
     async def drain(self) -> None:
         """Wait until all that was submitted is committed."""
         await self._writer.drain()

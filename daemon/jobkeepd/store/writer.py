@@ -45,6 +45,9 @@ FEW_BYTES = 1024 * 1024
 QUICK_SECONDS = 0.002
 """A commit that takes less is made on the loop: a thread costs it more than it saves others."""
 
+LONGEST_SECONDS = 15.0
+"""A writer that has work and gets nothing done for longer is taken for one that hangs."""
+
 QUIET_SECONDS = 1.0
 """With nothing to do for this long, the log is checkpointed however short it is, and it is seen
 whether another program has written."""
@@ -69,12 +72,13 @@ class Writer:
         self._committer = Committer(database, connection, limits)
         self._on_broken = on_broken
         self._on_foreign_write = on_foreign_write
-        self._limits = limits
+        self.limits = limits
         self._queue: deque[Write] = deque()
         self._queued_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
+        self._moved_at = self._loop.time()
         self._closing: asyncio.Task[None] | None = None
         self._is_broken = False
         self._seen_writes = 0
@@ -89,6 +93,16 @@ class Writer:
     def commits(self) -> int:
         """Transactions committed."""
         return self._committer.commits
+
+    @property
+    def queued(self) -> int:
+        """Writes that wait for the disk."""
+        return len(self._queue)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has nothing to do, or has got something done not long ago."""
+        return self._idle.is_set() or self._loop.time() - self._moved_at < LONGEST_SECONDS
 
     def submit(self, write: Write) -> None:
         """Apply this write; `write.done(outcome)` is called on the loop after the commit.
@@ -108,6 +122,7 @@ class Writer:
         self._queued_bytes += write.size
         if self._idle.is_set():
             self._idle.clear()
+            self._moved_at = self._loop.time()
             self._loop.call_soon(self._begin)  # with all that other connections have sent by now
 
     async def drain(self) -> None:
@@ -149,7 +164,7 @@ class Writer:
             self._deliver(batch)
 
     def _check_room(self, size: int) -> None:
-        limits = self._limits
+        limits = self.limits
         for limit, maximum, wanted in (
             ("max_queued_writes", limits.max_queued_writes, len(self._queue) + 1),
             ("max_queued_bytes", limits.max_queued_bytes, self._queued_bytes + size),
@@ -184,6 +199,7 @@ class Writer:
         running.add_done_callback(lambda done: then(done.result()))
 
     def _deliver(self, batch: list[Write]) -> None:
+        self._moved_at = self._loop.time()
         self._tell_of_foreign_writes()
         _hand_out(batch)
         if self._committer.needs_checkpoint:
@@ -192,6 +208,7 @@ class Writer:
             self._go_on()
 
     def _go_on(self, _: None = None) -> None:
+        self._moved_at = self._loop.time()
         self._look_for_failure()
         self._tell_of_foreign_writes()
         if self._queue:
@@ -223,6 +240,7 @@ class Writer:
         self._seen_writes = self.writes
         if is_quiet:
             self._idle.clear()
+            self._moved_at = self._loop.time()
             self._on_thread(self._committer.keep_house, self._go_on)
 
 
