@@ -1,20 +1,27 @@
-# What people run. Everything happens in a virtual environment of its own (.venv); nothing is
-# installed outside it. PYTHON chooses the interpreter, VENV the place.
+# What people run. Everything happens in a virtual environment of its own (.venv); nothing but
+# `make install` puts anything outside it. PYTHON chooses the interpreter, VENV the place.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Where `make install` puts things, and the interpreter that runs them there.
+export PREFIX ?= /usr/local
+export DESTDIR ?=
+export INSTALL_PYTHON ?= /usr/bin/python3
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint soak fuzz fmt bench bench-full clean
+.PHONY: help run test test-system lint soak fuzz fmt bench bench-full install uninstall clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
-$(INSTALLED): pyproject.toml
-	@echo 'Installing into $(VENV), once'
+$(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV), once'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python -m compileall -q protocol client daemon  # as pip does what it copies
 	@touch $@
@@ -24,6 +31,9 @@ run: $(INSTALLED) ## start a daemon and run a real job through it
 
 test: lint ## everything that decides whether a change may land
 	$(BIN)/python -m pytest
+
+test-system: $(INSTALLED) ## boot a real systemd in a container, as root, and try the service in it
+	$(BIN)/python -m pytest -m system
 
 soak: $(INSTALLED) ## the long versions of the tests of faults: about half an hour
 	$(BIN)/python -m pytest -m soak
@@ -48,6 +58,13 @@ bench: $(INSTALLED) ## measure, side by side, in one run: under two minutes
 
 bench-full: $(INSTALLED) ## measure everything, an hour of load included: an hour and a half
 	$(BIN)/python -m bench full
+
+install: export PIP := $(BIN)/pip
+install: $(BIN)/pip ## install for all users, as root: PREFIX=/usr/local, DESTDIR=, INSTALL_PYTHON=
+	@install/install.sh install
+
+uninstall: ## remove what `make install` has put there
+	@install/install.sh uninstall
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .import_linter_cache

@@ -1,0 +1,1 @@
+"""What `make install` makes beside the packages themselves."""
