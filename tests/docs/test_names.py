@@ -16,7 +16,19 @@ from jobkeep.cli.app import COMMANDS
 from tests.docs.pages import PAGES, ROOT, anchors, code_spans, links, read, table
 
 README = ROOT / "README.md"
-TOP_FOLDERS = ("protocol/", "client/", "daemon/", "tests/", "docs/", "bench/", "examples/")
+TOP_FOLDERS = (
+    "protocol/",
+    "client/",
+    "daemon/",
+    "tests/",
+    "docs/",
+    "bench/",
+    "examples/",
+    "install/",
+)
+
+OTHER_FLAGS = {"--create", "--now", "--priority", "--since", "--unit", "--user"}
+"""Of systemd, as docs/operations.md shows it."""
 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _PYTHON_NAME = re.compile(r"(?:jobkeep|jobkeepd|jobkeep_protocol)(?:\.\w+)+")
@@ -56,6 +68,8 @@ def test_a_path_or_module_that_is_named_exists(page: Path, name: str) -> None:
     del page
     if name.startswith(TOP_FOLDERS) and "…" not in name:
         assert (ROOT / name).exists()
+    elif name in {"jobkeep.service", "jobkeep.socket"}:
+        assert (ROOT / "systemd" / "system" / name).exists()
     elif _PYTHON_NAME.fullmatch(name):
         assert pydoc.locate(name) is not None
 
@@ -77,6 +91,7 @@ def test_every_flag_exists(page: Path) -> None:
         *(flags_of("jobkeep.cli", name) for name in COMMANDS),
         flags_of("bench", "full"),
         flags_of("bench", "curves"),
+        OTHER_FLAGS,
     )
 
     assert set(_FLAG.findall(read(page))) <= known
