@@ -148,7 +148,7 @@ class Committer:
         """Whether the log has grown long."""
         return self.broken is None and self.writes - self._checkpointed >= self._checkpoint_after
 
-    def keep_house(self) -> None:
+    def keep_house(self, *, at_end: bool = False) -> None:
         """What is done between two transactions. Its failure is no write's failure, and breaks the
         committer when the disk is not to be trusted any more."""
         if self.broken is not None:
@@ -161,6 +161,8 @@ class Committer:
             if time.monotonic() >= self._expire_at:
                 self._expire_at = time.monotonic() + EXPIRE_SECONDS
                 self._applied.expire()
+            if at_end:  # what SQLite moves when it closes may fail without a word
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except Exception as error:  # whatever it was, nobody waits here to be told
             if self._ends_all(error):
                 self._break(house_keeping_failed(self._database, error))
@@ -174,7 +176,7 @@ class Committer:
 
     def close(self) -> None:
         """Checkpoint, and close the connection."""
-        self.keep_house()
+        self.keep_house(at_end=True)
         self._connection.close()
 
     # -- inside -------------------------------------------------------------------------------

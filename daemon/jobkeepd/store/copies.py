@@ -83,9 +83,15 @@ def copy_to_new_file(database: Path, path: Path) -> int:
 
 
 def remove_leftovers(database: Path) -> None:
-    """Remove the copies that a daemon which was killed was making."""
-    for path in database.parent.glob(f"{glob.escape(database.name)}{_COPY}*"):
-        path.unlink()
+    """Remove the copies that a daemon which was killed was making. Raises StorageError."""
+    try:
+        for path in database.parent.glob(f"{glob.escape(database.name)}{_COPY}*"):
+            path.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"what a backup of the database {database} has left cannot be removed: "
+            f"{error.strerror} ({error.filename}); may this user list and write its directory?"
+        ) from error
 
 
 class Copies:
