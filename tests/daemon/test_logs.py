@@ -22,7 +22,7 @@ from jobkeepd.logs import JsonFormatter, PriorityFormatter, TextFormatter
 from tests.daemon.workers import sleeper
 from tests.daemon_process import DaemonProcess
 from tests.support import PATIENCE, scaled, wait_until
-from tests.users import effective_user, needs_root
+from tests.users import effective_user, needs_root, public_directory
 from tests.wire import Wire
 
 STRANGER = 54_321
@@ -245,21 +245,28 @@ def test_death_of_a_job_can_be_found_by_the_job(daemon_process: DaemonProcess) -
     assert (line["level"], line["client_pid"]) == ("warning", process.pid)
 
 
+@pytest.fixture
+def public_daemon() -> Iterator[DaemonProcess]:
+    """A daemon, not started yet, that other users can reach."""
+    with public_directory() as directory:
+        process = DaemonProcess(directory)
+        yield process
+        process.clean_up()
+
+
 @needs_root
 def test_what_was_denied_can_be_found_by_user_process_job_and_operation(
-    daemon_process: DaemonProcess,
+    public_daemon: DaemonProcess,
 ) -> None:
-    for above in daemon_process.socket.parents[:4]:
-        above.chmod(0o755)
-    daemon_process.start("--log-format", "json", "--socket-mode", "0666")
+    public_daemon.start("--log-format", "json", "--socket-mode", "0666")
     with (
         effective_user(STRANGER),
-        Wire(daemon_process.socket) as wire,
+        Wire(public_daemon.socket) as wire,
         pytest.raises(PermissionDenied),
     ):
         wire.ask(Delete("theirs"))
 
-    line = lines_of(daemon_process)[-1]
+    line = lines_of(public_daemon)[-1]
     assert line["level"] == "warning"
     assert (line["client_uid"], line["client_pid"]) == (STRANGER, os.getpid())
     assert (line["operation"], line["job"]) == ("delete", "theirs")

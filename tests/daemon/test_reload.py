@@ -21,7 +21,7 @@ from jobkeepd.settings import RELOADABLE, Settings
 from tests.daemon.service_manager import Listener
 from tests.daemon_process import DaemonProcess
 from tests.support import wait_until, wait_until_async
-from tests.users import effective_user, needs_root
+from tests.users import effective_user, needs_root, public_directory
 from tests.wire import Wire
 
 STRANGER = 54_321
@@ -53,11 +53,13 @@ class Configured:
 
 
 @pytest.fixture
-def configured(daemon_process: DaemonProcess, tmp_path: Path) -> Iterator[Configured]:
-    """A daemon that is not started yet, with a configuration file."""
-    listener = Listener(tmp_path)
-    yield Configured(daemon_process, listener, tmp_path / "jobkeepd.toml")
-    listener.close()
+def configured() -> Iterator[Configured]:
+    """A daemon that is not started yet, with a configuration file, where others can reach it."""
+    with public_directory() as directory:
+        listener, process = Listener(directory), DaemonProcess(directory)
+        yield Configured(process, listener, directory / "jobkeepd.toml")
+        process.clean_up()
+        listener.close()
 
 
 def test_reload_is_told_from_its_begin_to_its_end(configured: Configured) -> None:
@@ -101,9 +103,6 @@ def test_limit_of_connections_takes_effect(configured: Configured) -> None:
 
 @needs_root
 def test_roles_take_effect_for_new_connections(configured: Configured) -> None:
-    configured.path.parent.chmod(0o755)
-    for above in configured.path.parents[:3]:
-        above.chmod(0o755)
     configured.start("others = 'none'\nsocket_mode = '0666'")
     with (
         effective_user(STRANGER),
