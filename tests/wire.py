@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -96,13 +97,17 @@ class Wire:
             self._received.extend(self._frames.receive_data(data))
         return open_envelope(self._received.pop(0))
 
+    def rest(self) -> Iterator[tuple[int, Any]]:
+        """All that the daemon says until it closes the connection."""
+        with suppress(EOFError, ConnectionError):
+            while True:
+                yield self.receive()
+
     def is_closed(self) -> bool:
         """Whether the daemon closes the connection, after what it may say; waits for that."""
-        try:
-            while True:
-                self.receive()
-        except (EOFError, ConnectionError):
-            return True
+        for _ in self.rest():
+            pass
+        return True
 
     def reply_to(self, operation: type[Request[T]]) -> T:
         """The next answer, decoded as one to `operation`. Raises its error."""

@@ -28,6 +28,7 @@ from jobkeep_protocol.messages import (
     encode_reply,
     open_envelope,
 )
+from jobkeep_protocol.values import show
 from jobkeep_protocol.version import __version__
 from jobkeepd.limits import Limits, RequestLimits, exceeded
 
@@ -134,8 +135,9 @@ class Session(asyncio.Protocol):
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # whatever it was: what was received is done all the same
+        del exc  # whatever it was: what was begun is done all the same
         self._transport = None
+        self._backlog.clear()
         self._stop_deadline()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -200,8 +202,8 @@ class Session(asyncio.Protocol):
             )
         if not OLDEST_PROTOCOL_VERSION <= hello.protocol <= PROTOCOL_VERSION:
             raise ProtocolError(
-                f"{hello.name} {hello.version} speaks protocol {hello.protocol}; this daemon "
-                f"speaks {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}. Install matching "
+                f"{show(hello.name)} {show(hello.version)} speaks protocol {hello.protocol}; this "
+                f"daemon speaks {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}. Install matching "
                 "versions of jobkeep",
                 {"oldest": OLDEST_PROTOCOL_VERSION, "newest": PROTOCOL_VERSION},
             )
@@ -247,7 +249,8 @@ class Session(asyncio.Protocol):
             self._connections.unsent.grown(self)
 
     def _refuse(self, error: JobkeepError) -> None:
-        """Give one reason and close."""
+        """Give one reason and close; what has not begun never does."""
+        self._backlog.clear()
         self._log_refusal(error)
         self._send(encode_error(HELLO_ID, error))
         if self._transport is not None:

@@ -175,7 +175,7 @@ def test_backup_leaves_a_file_alone_that_is_there(jobkeep: JobkeepCommand) -> No
     finished = jobkeep("backup", "copy.db")
 
     assert (finished.status, finished.out) == (1, "")
-    assert "there is a file of this name; give another one: 'copy.db'" in finished.err
+    assert finished.err == "jobkeep: copy.db: there is a file of this name; give another one\n"
     assert (jobkeep.directory / "copy.db").read_text() == "precious"
 
 

@@ -63,6 +63,30 @@ def test_requests_need_not_wait_for_the_answer_to_the_hello(daemon: DaemonProces
         assert wire.reply_to(GetNextSheet) == 1
 
 
+def test_what_a_refused_client_says_of_itself_is_one_line_in_the_log(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket, hello=False) as wire:
+        wire.send(Hello(0, "evil\nCRITICAL all is lost", "x" * 10_000), HELLO_ID)
+        with pytest.raises(ProtocolError, match=r"'evil\\nCRITICAL all is lost'"):
+            wire.reply_to(Hello)
+    (line,) = [line for line in daemon.log.splitlines() if "all is lost" in line]
+    assert len(line) < 500
+
+
+def test_what_comes_before_a_message_that_is_none_gets_one_reason_with_it(
+    daemon: DaemonProcess, neighbour: Wire
+) -> None:
+    reads = [frame(encode_request(number, Load("job"))) for number in range(1, 2 * SLOTS)]
+    with Wire(daemon.socket) as wire:
+        wire.send_bytes(b"".join(reads) + frame(b"\xc1") + bytes(4))
+
+        reasons = [request_id for request_id, _ in wire.rest() if request_id == HELLO_ID]
+
+    assert len(reasons) == 1
+    assert neighbour.ask(GetNextSheet("job")) == 1
+
+
 @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1, 2**40])
 def test_hello_of_another_version_is_refused_with_the_versions_that_are_spoken(
     daemon: DaemonProcess, version: int

@@ -127,7 +127,7 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_UNREAD
     except OSError as error:
         _discard_output()
-        return _fail(EXIT_FAILED, str(error))
+        return _fail(EXIT_FAILED, _system_message(error))
     return status if isinstance(status, int) else 0
 
 
@@ -155,6 +155,12 @@ def _usage_message(error: click.UsageError) -> str:
     if error.ctx is None:
         return error.format_message()
     return f"{error.format_message()} (see `{error.ctx.command_path} --help`)"
+
+
+def _system_message(error: OSError) -> str:
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def _fail(status: int, reason: str) -> int:
