@@ -68,7 +68,7 @@ class Listener:
 def handing_over(*sockets: tuple[str, socket.socket]) -> tuple[list[str], tuple[int, ...]]:
     """The command before that of a daemon which hands it these, and what it has to inherit."""
     named = [f"{name}={one.fileno()}" for name, one in sockets]
-    return [sys.executable, __file__, *named, "--"], tuple(one.fileno() for _, one in sockets)
+    return [sys.executable, "-m", __name__, *named, "--"], tuple(one.fileno() for _, one in sockets)
 
 
 def _become(names: dict[str, int], command: list[str]) -> None:
