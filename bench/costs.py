@@ -24,7 +24,7 @@ from bench.turns import TIMES, WARM_UP, in_turns
 from bench.wire import Wire, save_of_first_sheet
 from bench.yardsticks import importing, whole_process
 from jobkeep import AsyncClient
-from jobkeep_protocol.changes import encode_sheets, whole
+from jobkeep_protocol.changes import encode_sheets, whole, without_sheets
 from jobkeep_protocol.states import CheckpointState
 
 SMALL, LARGE = 10, 10_000
@@ -84,7 +84,7 @@ def daemon_saves(directory: Path) -> dict[str, float]:
     with running_daemon(directory) as socket_path, Wire(socket_path) as wire:
         states = {name: job(sheets) for name, sheets in names.items()}
         sequences = {
-            name: wire.ask(whole(state, encode_sheets(state), None))[0].sequence
+            name: wire.ask(whole(without_sheets(state), encode_sheets(state), None))[0].sequence
             for name, state in states.items()
         }
         seconds: dict[str, list[float]] = {name: [] for name in names}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobkeep.core import Pipeline
-from jobkeep_protocol.changes import EncodedSheets, SeenJob, changed, encode_sheets
+from jobkeep_protocol.changes import EncodedSheets, SeenJob, changed, encode_sheets, without_sheets
 from jobkeep_protocol.messages import Request
 from jobkeep_protocol.states import CheckpointState
 
@@ -51,4 +51,5 @@ def save_of_first_sheet(state: CheckpointState, sequence: int) -> Request[Any]:
     first = CheckpointState(
         job_id=state.job_id, total_sheets=state.total_sheets, sheets={1: state.sheets[1]}
     )
-    return changed(first, encode_sheets(first), SeenJob(sequence, EncodedSheets([], [])), None)
+    sheets = encode_sheets(first)
+    return changed(without_sheets(first), sheets, SeenJob(sequence, EncodedSheets([], [])), None)

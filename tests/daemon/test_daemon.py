@@ -206,12 +206,23 @@ def test_every_acknowledged_write_is_there_after_the_end(
     daemon.start()
     with Wire(daemon.socket) as wire:
         for recorder in recorders:
-            page = wire.ask(GetExecutionHistory(recorder.job_id, limit=100_000))
-            kept = [record["id"] for record in page.records]
+            kept = kept_records(wire, recorder.job_id)
             assert set(recorder.acknowledged) <= set(kept)
             assert len(kept) == len(set(kept))
             # Of those without a reply, one at most can have been applied.
             assert len(kept) <= len(recorder.acknowledged) + recorder.WINDOW
+
+
+def kept_records(wire: Wire, job_id: str) -> list[int]:
+    """The ids of all attempts of a job, newest first."""
+    kept: list[int] = []
+    has_more = True
+    while has_more:
+        before = kept[-1] if kept else None
+        page = wire.ask(GetExecutionHistory(job_id, limit=100_000, before_id=before))
+        kept += [record["id"] for record in page.records]
+        has_more = page.more
+    return kept
 
 
 class Recorder(threading.Thread):
