@@ -28,6 +28,7 @@ from tests.faults.databases import (
     copy_files,
     execute,
     fill,
+    flip,
     refusal,
     refusal_of,
     writing,
@@ -300,6 +301,25 @@ def test_damaged_file_is_refused_and_says_what_may_help(
 
     assert f"the database {daemon_process.database} is damaged" in line
     assert ".recover" in line
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda database: flip(database, 18 * 8 + 6), "its format has version 66"),
+        (
+            lambda database: execute(database, "DROP TRIGGER job_moved"),
+            "trigger job_moved is missing",
+        ),
+        (lambda database: execute(database, "UPDATE schema_version SET version = 0"), "has 0 for"),
+    ],
+)
+def test_file_that_sqlite_could_read_but_the_daemon_not_work_with_is_refused(
+    filled_once: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    database = copy_files(filled_once, tmp_path)
+    spoil(database)
+    assert words in refusal(database)
 
 
 def test_large_file_is_not_checked_at_the_start_and_says_how_to(

@@ -112,6 +112,20 @@ def test_database_is_opened_after_another_program_has_moved_the_log_of_a_kill_in
         assert wire.ask(GetExecutionHistoryCount("job")) == 7
 
 
+def test_log_that_could_not_be_moved_while_somebody_read_is_missed_too(tmp_path: Path) -> None:
+    with writing(tmp_path / "state.db") as opened:
+        fill(opened)
+        with closing(sqlite3.connect(opened.database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM jobs").fetchall()
+            opened.record()
+            opened.checkpoint()
+            killed = opened.as_killed(tmp_path / "killed")
+    wal_path(killed).unlink()
+
+    assert f"the newest writes to {killed} are in its log" in refusal(killed)
+
+
 @pytest.mark.parametrize("take_away", [_remove, _empty])
 def test_log_without_its_database_is_refused(
     killed: Path, take_away: Callable[[Path], None]
@@ -200,6 +214,22 @@ def _is_refused(database: Path) -> bool:
     return False
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_vacuumed_copy_beside_the_log_of_its_own_time_is_refused_for_it_has_other_pages(
+    tmp_path: Path, count: int
+) -> None:
+    with writing(tmp_path / "state.db") as opened:
+        fill(opened)
+        opened.checkpoint()
+        opened.record(count)
+        _vacuum(opened.database, tmp_path / "copy.db")
+        opened.record()
+        killed = opened.as_killed(tmp_path / "killed")
+    shutil.copyfile(tmp_path / "copy.db", killed)
+
+    assert "belongs to another state of" in refusal(killed)
+
+
 def test_log_of_an_earlier_jobkeepd_that_had_no_marks_is_applied(tmp_path: Path) -> None:
     with writing(tmp_path / "state.db") as opened:
         fill(opened)
@@ -258,6 +288,20 @@ def test_log_that_was_cut_short_is_refused_at_whatever_length(killed: Path) -> N
     for length in lengths:
         os.truncate(copy_wal := wal_path(copy_files(killed, killed.with_name("cut"))), length)
         assert "is damaged" in refusal(copy_wal.with_name("state.db")), length
+
+
+def test_index_of_the_log_before_says_nothing_of_this_one(tmp_path: Path) -> None:
+    with writing(tmp_path / "state.db") as opened:
+        fill(opened)
+        earlier = opened.as_killed(tmp_path / "earlier")
+        opened.checkpoint()
+        opened.record()
+        killed = opened.as_killed(tmp_path / "killed")
+    shutil.copyfile(index_path(earlier), index_path(killed))
+
+    admit(killed)
+
+    assert attempts(killed) == 4
 
 
 def test_damage_before_the_last_commit_is_noticed_without_the_index_too(killed: Path) -> None:
