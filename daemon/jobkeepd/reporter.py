@@ -71,13 +71,13 @@ class Reporter:
             await asyncio.sleep(STATUS_SECONDS)
             if self._is_stopping:
                 return
-            try:
-                self._manager.status(await self._status())
-            except (JobkeepError, OSError) as error:
-                self._manager.status(f"the database cannot be read: {error}")
+            self._manager.status(await self._status())
 
     async def _status(self) -> str:
-        status = await self._describe()
+        try:
+            status = await self._describe()
+        except JobkeepError as error:
+            return str(error)
         return (
             f"{sum(status.jobs.values())} jobs ({status.jobs.get('running', 0)} running), "
             f"{status.clients} clients, {self._store.queued_writes} writes queued"

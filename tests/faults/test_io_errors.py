@@ -45,6 +45,12 @@ class Trial:
             self.daemon.clean_up()
 
     def _live(self, sizes: list[int]) -> None:
+        self._serve(sizes)
+        while self.status == -signal.SIGALRM:  # strace -D takes 3 seconds for too long to attach
+            self._serve(sizes)
+        self.failed_calls = self._tracing.injected()
+
+    def _serve(self, sizes: list[int]) -> None:
         self.daemon.spawn()
         wait_until(lambda: self.daemon.is_accepting or not self.daemon.is_running)
         self.has_started = self.daemon.is_running
@@ -53,7 +59,6 @@ class Trial:
         if self.daemon.is_running:
             os.kill(self.daemon.pid, signal.SIGTERM)
         self.status = self.daemon.wait()
-        self.failed_calls = self._tracing.injected()
 
     @property
     def counts(self) -> Counter[str]:

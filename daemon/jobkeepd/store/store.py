@@ -165,14 +165,13 @@ class Store:
 
     @property
     def database_bytes(self) -> int:
-        """The size of the file."""
-        return self.database.stat().st_size
+        """The size of the file. Raises StorageError when it cannot be looked at."""
+        return _size(self.database)
 
     @property
     def wal_bytes(self) -> int:
-        """The size of the write-ahead log."""
-        wal = wal_path(self.database)
-        return wal.stat().st_size if wal.exists() else 0
+        """The size of the write-ahead log. Raises StorageError when it cannot be looked at."""
+        return _size(wal_path(self.database))
 
     @property
     def queued_writes(self) -> int:
@@ -222,6 +221,15 @@ class Store:
     def _released(self, done: asyncio.Future[Any], outcome: Any) -> None:
         self._cache.all_changed()
         done.set_result(outcome)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StorageError(f"the file {path} cannot be looked at: {error.strerror}") from error
 
 
 def _begin_log(database: Path, connection: sqlite3.Connection) -> None:
