@@ -73,6 +73,7 @@ def test_jobs_stay_in_the_order_of_their_updates_and_durations_are_right(
 
 
 @needs_faketime
+@pytest.mark.soak
 def test_house_is_kept_after_the_clock_was_set_back(
     daemon_process: DaemonProcess, clock: Clock
 ) -> None:

@@ -399,6 +399,7 @@ SECOND_CHECKPOINT_FAILS = "error=EIO:when=2"
 
 
 @needs_strace
+@pytest.mark.soak
 def test_failing_disk_in_a_checkpoint_ends_the_daemon_with_every_write_in_the_log(
     daemon: DaemonProcess,
 ) -> None:

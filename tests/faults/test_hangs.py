@@ -34,7 +34,7 @@ from tests.wire import Wire
 
 JOB = CheckpointState(job_id="job", total_sheets=3)
 RECORD = RecordExecution("job", 1, 1, output="x" * SMALL)
-SHORT = 0.3
+SHORT = 0.15
 """A timeout in seconds that is to pass."""
 
 

@@ -113,9 +113,10 @@ def hold_to_its_promise(directory: Path, call: str, place: int, sizes: list[int]
 @pytest.mark.parametrize(
     ("call", "part"),
     [
-        *(("fdatasync", part) for part in (0.1, 0.6, 0.9)),
-        *(("pwrite64", part) for part in (0.3, 0.5, 0.8)),
-        ("pread64", 0.0),
+        ("fdatasync", 0.6),
+        ("fdatasync", 0.9),
+        ("pwrite64", 0.5),
+        ("pwrite64", 0.8),
         ("openat", 0.6),
     ],
 )
@@ -231,7 +232,7 @@ def be_full_once(directory: Path, place: int) -> Trial:
     return trial
 
 
-@pytest.mark.parametrize("part", [0.2, 0.4, 0.7])
+@pytest.mark.parametrize("part", [0.2, 0.7])
 def test_disk_that_is_full_for_a_moment_refuses_at_most_one_write(
     tmp_path: Path, counts: Counter[str], part: float
 ) -> None:
