@@ -45,6 +45,12 @@ def sync_directory(directory: Path) -> None:
                 raise
 
 
+def sync_file(file: Path) -> None:
+    """Put on disk what a file holds. Raises OSError."""
+    with _opened(file, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
+
+
 def write_again(file: Path) -> None:
     """Put on disk what a file holds for those who read it, whoever wrote it. Raises OSError.
 

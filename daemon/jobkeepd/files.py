@@ -1,8 +1,8 @@
 """Which file stands under a name, whether it may be opened, and whether there is room for more.
 
 What lives here: telling whether a path still leads to the file it led to before, whether it leads
-to a file of this user, and whether a file could grow. What may not: opening or changing files of
-ours.
+to a file of this user, how large it is, and whether it could grow. What may not: opening or
+changing files of ours.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ class FileIdentity(NamedTuple):
         except FileNotFoundError:
             return None
         return cls(found.st_dev, found.st_ino)
+
+
+def size_of(path: Path) -> int:
+    """The size of the file at this path, 0 when there is none. Raises OSError."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 ROOM_BYTES = 64 * 1024

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
 from jobkeep_protocol.messages import BackupPiece
-from jobkeepd.durable import sync_directory
+from jobkeepd.durable import sync_directory, sync_file
+from jobkeepd.files import size_of
 from jobkeepd.store.connection import create_private, reading_uri, wal_path
 
 MAX_COPIES = 2
@@ -47,11 +48,7 @@ def write_copy(connection: sqlite3.Connection, copy: Path) -> None:
     """
     create_private(copy)
     connection.execute("VACUUM INTO ?", (str(copy),))
-    written = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(written)
-    finally:
-        os.close(written)
+    sync_file(copy)
 
 
 def copy_database(database: Path, copy: Path) -> None:
@@ -144,9 +141,7 @@ class Copies:
 
     def _check_room(self) -> None:
         """A copy must not take the room that writers need."""
-        needed = self._database.stat().st_size
-        if (log := wal_path(self._database)).exists():
-            needed += log.stat().st_size
+        needed = size_of(self._database) + size_of(wal_path(self._database))
         disk = os.statvfs(self._database.parent)
         free = disk.f_bavail * disk.f_frsize
         if free < needed:

@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
-from jobkeepd.files import refuse_unless_plain
+from jobkeepd.files import refuse_unless_plain, size_of
 from jobkeepd.store.connection import index_path, journal_path, open_for_looking, wal_path
 from jobkeepd.store.invariants import tables_as_declared
 from jobkeepd.store.lock import noted_mark
@@ -78,7 +78,7 @@ def check_log(database: Path) -> None:
     found = read_log(path)
     first_page = _first_page(database)
     if first_page is None:
-        if _size(path) and not _size(database):
+        if size_of(path) and not size_of(database):
             raise StorageError(_without_database(database))
         return
     if found is None:
@@ -143,7 +143,7 @@ def _without_database(database: Path) -> str:
 
 def _without_log(database: Path) -> str:
     path = wal_path(database)
-    state = "damaged at its beginning" if _size(path) else "empty or missing"
+    state = "damaged at its beginning" if size_of(path) else "empty or missing"
     return (
         f"the newest writes to {database} are in its log, which a daemon left that was killed, and "
         f"{path} is {state}. Put the log back beside the file, or restore a backup. If it is lost "
@@ -176,9 +176,9 @@ def _damaged_log(database: Path, lost: str) -> str:
 def _is_new(database: Path) -> bool:
     """Whether there is nothing in the file yet: it is missing or empty, or it was being made, has
     its first page and no table, and SQLite takes that back."""
-    if not _size(database):
+    if not size_of(database):
         return True
-    if not _size(journal_path(database)):
+    if not size_of(journal_path(database)):
         return False
     with database.open("rb") as file:
         page = file.read(_NEW_BYTES + 1)
@@ -187,7 +187,7 @@ def _is_new(database: Path) -> bool:
 
 def _check_contents(database: Path) -> None:
     """Refuse what is no database of ours, and what is damaged."""
-    is_checked = _size(database) <= CHECKED_BYTES
+    is_checked = size_of(database) <= CHECKED_BYTES
     if is_checked:
         _read_ahead(database)
     else:
@@ -195,7 +195,7 @@ def _check_contents(database: Path) -> None:
             "%s has %d MB: too large to be checked at each start; `jobkeepd --check` does it, also "
             "while the daemon runs",
             database,
-            _size(database) // 1_000_000,
+            size_of(database) // 1_000_000,
         )
     with side_files_as_they_were(database), open_for_looking(database) as looking:
         check(looking)
@@ -231,7 +231,3 @@ def _first_page(database: Path) -> FirstPage | None:
             return FirstPage.parse(file.read(FIRST_PAGE_BYTES))
     except FileNotFoundError:
         return None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

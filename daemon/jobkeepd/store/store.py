@@ -18,7 +18,7 @@ import msgspec
 
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import BackupPiece, Load, Read, encode_part
-from jobkeepd.files import has_room
+from jobkeepd.files import has_room, size_of
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
 from jobkeepd.store import reads
@@ -225,9 +225,7 @@ class Store:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+        return size_of(path)
     except OSError as error:
         raise StorageError(f"the file {path} cannot be looked at: {error.strerror}") from error
 
