@@ -52,15 +52,6 @@ def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return opened.as_killed(directory)
 
 
-@pytest.fixture(scope="module")
-def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with 3 attempts, closed; not to be changed."""
-    database = tmp_path_factory.mktemp("filled") / "state.db"
-    with writing(database) as opened:
-        fill(opened)
-    return database
-
-
 @pytest.fixture
 def killed(killed_once: Path, tmp_path: Path) -> Path:
     """A copy of them, where `daemon_process` looks for its database."""

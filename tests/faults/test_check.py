@@ -24,19 +24,10 @@ from tests.wire import Wire
 OLDER = Path(__file__).parents[1] / "daemon" / "schema_5.sql"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database in order; not to be changed."""
-    database = tmp_path_factory.mktemp("whole") / "state.db"
-    with writing(database) as opened:
-        fill(opened)
-    return database
-
-
 @pytest.fixture
-def database(whole: Path, tmp_path: Path) -> Path:
+def database(filled_once: Path, tmp_path: Path) -> Path:
     """A copy of it."""
-    return copy_files(whole, tmp_path / "copy")
+    return copy_files(filled_once, tmp_path / "copy")
 
 
 def examined(database: Path) -> list[str]:

@@ -15,7 +15,7 @@ from jobkeep_protocol.messages import GetExecutionHistoryCount, RecordExecution
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd.store.connection import index_path, journal_path, wal_path
 from tests.daemon_process import DaemonProcess
-from tests.faults.databases import attempts, copy_files, fill, mark_of, writing
+from tests.faults.databases import attempts, copy_files, mark_of, writing
 from tests.support import scaled, wait_until
 from tests.wire import Wire
 
@@ -58,15 +58,6 @@ def _life(database: Path, kind: str, *killing: str) -> str:
     )
     assert "Error" not in done.stderr, done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="module")
-def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with 3 attempts, closed; not to be changed."""
-    database = tmp_path_factory.mktemp("filled") / "state.db"
-    with writing(database) as opened:
-        fill(opened)
-    return database
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

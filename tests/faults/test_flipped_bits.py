@@ -21,19 +21,10 @@ from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeepd.backend import SQLiteStateBackend
 from jobkeepd.store.examine import examine
 from jobkeepd.store.guard import admit
-from tests.faults.databases import copy_files, fill, flip, writing
+from tests.faults.databases import copy_files, flip
 from tests.support import new_uvloop, scaled
 
 JOBS = ("job", "a/😀", "claimed")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with something in every table; not to be changed."""
-    database = tmp_path_factory.mktemp("whole") / "state.db"
-    with writing(database) as opened:
-        fill(opened)
-    return database
 
 
 Cells = dict[tuple[Any, ...], Any]
@@ -136,15 +127,15 @@ def _what_becomes_of(database: Path, truth: tuple[Cells, Cells]) -> str:
 @pytest.mark.parametrize("count", [100, pytest.param(4_000, marks=pytest.mark.soak)])
 @pytest.mark.timeout(scaled(3_600))
 def test_bit_that_turned_over_is_refused_or_found_or_spoils_its_own_cell_alone(
-    whole: Path, tmp_path: Path, count: int
+    filled_once: Path, tmp_path: Path, count: int
 ) -> None:
-    truth = _read(copy_files(whole, tmp_path / "truth"))
-    data = whole.read_bytes()
+    truth = _read(copy_files(filled_once, tmp_path / "truth"))
+    data = filled_once.read_bytes()
     used = [place * 8 + bit for place, byte in enumerate(data) if byte for bit in range(8)]
 
     found: Counter[str] = Counter()
     for place in used[:: max(1, len(used) // count)]:
-        flipped = copy_files(whole, tmp_path / "flipped")
+        flipped = copy_files(filled_once, tmp_path / "flipped")
         flip(flipped, place)
         found[_what_becomes_of(flipped, truth)] += 1
 
