@@ -18,15 +18,12 @@ import socket
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from jobkeep_protocol.errors import InvalidRequest, PermissionDenied
 from jobkeep_protocol.messages import Request, Role, operation_name
 from jobkeepd.processes import shares_our_pids
-
-AnyRole = Literal["none", "read", "write", "admin"]
-"""A role, or none: then nothing may be done."""
-UnseenPeers = Literal["refuse", "allow"]
+from jobkeepd.settings import AnyRole, UnseenPeers
 
 SO_PEERGROUPS = 59
 """The peer's supplementary groups, Linux 4.13 (asm-generic/socket.h); not in Python's `socket`."""
@@ -55,6 +52,11 @@ class Peer(NamedTuple):
     def is_owner(self) -> bool:
         """Whether it is root, or the user that the daemon runs as."""
         return is_owner(self.uid)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What log lines about it can be found by (`journal`)."""
+        return {"client_pid": self.pid, "client_uid": self.uid}
 
     @classmethod
     def this_process(cls) -> Peer:

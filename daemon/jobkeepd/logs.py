@@ -64,12 +64,17 @@ def set_log_level(settings: Settings) -> None:
     logging.getLogger().setLevel(settings.log_level.upper())
 
 
+def is_service(environment: Mapping[str, str]) -> bool:
+    """Whether what is written to standard error goes to the journal."""
+    return is_journal(sys.stderr.fileno(), environment.get("JOURNAL_STREAM"))
+
+
 def _handler(wanted: str, environment: Mapping[str, str]) -> logging.Handler:
-    is_service = is_journal(sys.stderr.fileno(), environment.get("JOURNAL_STREAM"))
-    if wanted in {"auto", "journal"} and is_service and JOURNAL_SOCKET.exists():
+    to_journal = is_service(environment)
+    if wanted in {"auto", "journal"} and to_journal and JOURNAL_SOCKET.exists():
         return JournalHandler()
     formatters: dict[str, type[logging.Formatter]] = {
-        "auto": PriorityFormatter if is_service else TextFormatter,
+        "auto": PriorityFormatter if to_journal else TextFormatter,
         "text": TextFormatter,
         "json": JsonFormatter,
         "journal": PriorityFormatter,

@@ -13,8 +13,7 @@ from typing import NoReturn
 
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError
 from jobkeepd import failpoints
-from jobkeepd.journal import is_journal
-from jobkeepd.logs import start_logging
+from jobkeepd.logs import is_service, start_logging
 from jobkeepd.settings import Settings, read_settings, wants_check
 
 log = logging.getLogger(__name__)
@@ -33,8 +32,7 @@ def main() -> NoReturn:
         start_logging(settings, os.environ)
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except InvalidRequest as error:
-        is_service = is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM"))
-        print(f"{'<3>' if is_service else ''}jobkeepd: {error}", file=sys.stderr)
+        print(f"{'<3>' if is_service(os.environ) else ''}jobkeepd: {error}", file=sys.stderr)
         sys.exit(EX_USAGE)
     if wants_check(sys.argv[1:]):
         sys.exit(_check(settings))

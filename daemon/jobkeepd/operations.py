@@ -254,8 +254,7 @@ def _fields(peer: Peer, request: Request[Any]) -> dict[str, Any]:
     """What log lines about a request can be found by."""
     state = getattr(request, "state", request)
     return {
-        "client_pid": peer.pid,
-        "client_uid": peer.uid,
+        **peer.fields,
         "operation": operation_name(type(request).__name__),
         "job": getattr(state, "job_id", None),
     }

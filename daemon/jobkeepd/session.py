@@ -264,7 +264,7 @@ class Session(asyncio.Protocol):
             "connection of %s refused: %s",
             peer or "an unknown peer",
             error,
-            extra={"client_pid": peer.pid, "client_uid": peer.uid} if peer else None,
+            extra=peer.fields if peer else None,
         )
 
     # -- back-pressure ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import argparse
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,6 +24,11 @@ from jobkeepd.limits import Limits
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES
 
 ENVIRONMENT_PREFIX = "JOBKEEPD_"
+
+AnyRole = Literal["none", "read", "write", "admin"]
+"""A role, or none: then nothing may be done."""
+
+UnseenPeers = Literal["refuse", "allow"]
 
 
 class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,14 +77,14 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...], Meta(description="who may only read, named in the same way")
     ] = ()
     others: Annotated[
-        Literal["none", "read", "write", "admin"],
+        AnyRole,
         Meta(
             description="what whoever may connect and is not named may do; none: connect in vain "
             "(default: write)"
         ),
     ] = "write"
     unseen_peers: Annotated[
-        Literal["refuse", "allow"],
+        UnseenPeers,
         Meta(
             description="what becomes of peers outside the daemon's pid namespace, whose death it "
             "cannot notice (default: refuse)"
@@ -278,7 +284,9 @@ def default_of(name: str) -> Any:
     return Settings.__struct_defaults__[Settings.__struct_fields__.index(name)]
 
 
+@cache
 def command_line() -> argparse.ArgumentParser:
+    """What the command understands. Made once: it takes longer than all that is done with it."""
     parser = argparse.ArgumentParser(
         prog="jobkeepd",
         usage="jobkeepd [OPTION ...]",

@@ -12,7 +12,8 @@ import pytest
 
 from jobkeep_protocol.errors import InvalidRequest, PermissionDenied
 from jobkeep_protocol.messages import Delete, Load, RecordExecution, Request
-from jobkeepd.access import Access, AnyRole, Peer, check_role, command_of, overflow_uid
+from jobkeepd.access import Access, Peer, check_role, command_of, overflow_uid
+from jobkeepd.settings import AnyRole
 
 REQUESTS = (Load("job"), RecordExecution("job", 1, 1), Delete("job"))
 STRANGER = os.geteuid() + 4_242
