@@ -36,13 +36,14 @@ POINTS = (
     "before acknowledgement",
     "before checkpoint",
     "after checkpoint",
+    "after failure",
     "in migration copy",
     "after migration copy",
     "after migration statement",
     "after migration",
 )
 """`in migration copy` the file is there and empty; all statements of a migration, its last one
-included, pass the same point."""
+included, pass the same point; `after failure` nothing is written any more."""
 
 
 def reached(point: str) -> None:

@@ -28,9 +28,11 @@ from tests.faults.power_cut.fates import (
 )
 from tests.faults.power_cut.lives import (
     DATABASE,
+    MANY,
     Lived,
     Plan,
     disk_fails_at,
+    killed_after_its_disk_failed_at,
     killed_at,
     stopped,
     trace_lives,
@@ -53,9 +55,13 @@ from tests.support import scaled
 
 CLIENTS = 4
 
-LIVES: list[Plan] = [killed_at(12), killed_at, disk_fails_at, stopped(60), stopped()]
-"""Killed somewhere; killed, and with a disk that fails, between writing a commit to the log and its
-sync; stopped twice."""
+LIVES: list[Plan] = [
+    *(killed_at(12), disk_fails_at(12)),
+    *(killed_at, killed_after_its_disk_failed_at),
+    *(stopped(60), stopped()),
+]
+"""Killed, and with a disk that fails, somewhere; and then between writing a commit to the log and
+its sync; stopped twice."""
 
 LOG_HEADER_BYTES = 32
 """What SQLite writes first into a log, each time it begins at its beginning."""
@@ -160,8 +166,8 @@ def start_after_a_cut(
     daemon.database = left / DATABASE
     try:
         daemon.start()
-        clients = Clients(daemon, scripts, 8, acknowledged)
-        clients.write(float("inf"))
+        clients = Clients(daemon, scripts, acknowledged)
+        clients.write(float("inf"), MANY)
         daemon.stop()
     finally:
         daemon.clean_up()

@@ -199,6 +199,7 @@ class Committer:
     def _break(self, failure: DatabaseFailed) -> DatabaseFailed:
         log.critical("%s", failure)
         self.broken = failure
+        failpoints.reached("after failure")
         return failure
 
     def _apply_together(self, batch: list[Write]) -> None:

@@ -6,13 +6,14 @@ What lives here: starting it, and its ends. What may not: what the trace says.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from tests.daemon_process import DaemonProcess
+from tests.faults.injection import killed_at as killed_at_point
 from tests.faults.power_cut.disk import Disk
 from tests.faults.power_cut.fates import all_lost, seeded
 from tests.faults.power_cut.load import Clients, Scripts
@@ -25,14 +26,27 @@ DATABASE = Path("made", "by", "state.db")
 
 MOST_LIVES = 20
 
+MANY, FEW = 8, 2
+"""Requests of each client on their way. With many a commit has some 18 writes, with few some 6."""
+
 
 class Life(NamedTuple):
     """One start of the daemon, and its end. `injection` is what strace does to it, and is its end;
-    without one it is stopped after so many writes."""
+    without one it is stopped after so many writes.
+
+    strace counts the calls of each thread for itself. The thread that prepares the database, and
+    has called often by then, makes the checkpoints, of which the first comes after 100 writes: what
+    is to hit a commit has to do so earlier, so a life with an injection has small commits."""
 
     end: Literal["killed", "disk failed", "stopped"]
     injection: str | None = None
     writes: float = float("inf")
+    environment: Mapping[str, str] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests each client has on their way, at the most."""
+        return MANY if self.injection is None else FEW
 
 
 def killed_at(number: int, call: str = "fdatasync") -> Life:
@@ -44,6 +58,11 @@ def killed_at(number: int, call: str = "fdatasync") -> Life:
 def disk_fails_at(number: int) -> Life:
     """A life in which no sync of a thread succeeds from its so-many-th on."""
     return Life("disk failed", f"fdatasync:error=EIO:when={number}+")
+
+
+def killed_after_its_disk_failed_at(number: int) -> Life:
+    """The same, and nothing of the end that the daemon makes then."""
+    return disk_fails_at(number)._replace(environment=killed_at_point("after failure"))
 
 
 def stopped(after: float = float("inf")) -> Life:
@@ -67,7 +86,7 @@ class Lived(NamedTuple):
 
 
 def trace_lives(
-    directory: Path, scripts: Scripts, plans: Sequence[Plan], *options: str, in_flight: int = 8
+    directory: Path, scripts: Scripts, plans: Sequence[Plan], *options: str
 ) -> list[Lived]:
     """What the daemon did in these lives, one after the other, in which the clients write
     everything."""
@@ -75,7 +94,7 @@ def trace_lives(
     root.mkdir()
     daemon = DaemonProcess(directory)
     daemon.database = root / DATABASE
-    clients = Clients(daemon, scripts, in_flight)
+    clients = Clients(daemon, scripts)
     lived: list[Lived] = []
     with closing(Disk(directory / "model")) as disk:
         try:
@@ -101,10 +120,11 @@ def _live(
     """One life, under load."""
     output = root.with_name("trace")
     daemon.wrapper = tracing(output, life.injection)
-    daemon.spawn(*options)
+    daemon.spawn(*options, environment=life.environment)
     wait_until(lambda: daemon.is_accepting or not daemon.is_running)
-    if daemon.is_running:  # it may have been killed while it started
-        clients.write(life.writes)
+    if daemon.is_running:  # it may have ended while it started
+        clients.write(life.writes, life.in_flight)
+        assert life.injection is None or not clients.are_done, f"all was written before {life}"
     if life.injection is None:
         daemon.stop()
     else:

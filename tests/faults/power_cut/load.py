@@ -189,8 +189,8 @@ class Scripts:
 
 
 class Clients:
-    """Sends the scripts to a daemon, over all its lives, with up to `in_flight` requests of each
-    client on their way.
+    """Sends the scripts to a daemon, over all its lives, with many requests of each client on their
+    way.
 
     As real clients do, they send what is unanswered again on the next connection, under the same
     ids. `answered` is how many of each have been answered already, none by default.
@@ -200,14 +200,11 @@ class Clients:
         self,
         daemon: DaemonProcess,
         scripts: Scripts,
-        in_flight: int,
         answered: Sequence[int] | None = None,
     ) -> None:
-        assert in_flight <= SLOTS, "a client has a request in each slot at the most"
         self._daemon = daemon
         self._scripts = scripts.scripts
-        self._in_flight = in_flight
-        self._chance = seeded(in_flight)
+        self._chance = seeded(0)
         self._wires: list[Wire] = []
         self._sent = [0 for _ in self._scripts]
         self._answered = list(answered or self._sent)
@@ -222,9 +219,10 @@ class Clients:
         """Whether all is written."""
         return self.answered == sum(len(writes) for writes in self._scripts)
 
-    def write(self, count: float) -> None:
-        """Connect, and write until so many more are answered, everything is, or the daemon is gone;
-        then hang up."""
+    def write(self, count: float, in_flight: int) -> None:
+        """Connect, and write, with up to `in_flight` requests of each client on their way, until so
+        many more are answered, everything is, or the daemon is gone; then hang up."""
+        assert in_flight <= SLOTS, "a client has a request in each slot at the most"
         goal = self.answered + count
         try:
             for client in range(len(self._scripts)):
@@ -232,7 +230,7 @@ class Clients:
             self._sent = list(self._answered)
             while self.answered < goal and not self.are_done:
                 for client in range(len(self._scripts)):
-                    self._send(client)
+                    self._send(client, in_flight)
                 for client in range(len(self._scripts)):
                     self._receive(client)
         except (EOFError, ConnectionError):
@@ -244,10 +242,9 @@ class Clients:
             wire.close()
         self._wires.clear()
 
-    def _send(self, client: int) -> None:
+    def _send(self, client: int, in_flight: int) -> None:
         writes = self._scripts[client]
-        in_flight = self._chance.randint(1, self._in_flight)
-        until = min(self._answered[client] + in_flight, len(writes))
+        until = min(self._answered[client] + self._chance.randint(1, in_flight), len(writes))
         for index in range(self._sent[client], until):
             self._wires[client].send(writes[index], _request_id(client, index, len(self._scripts)))
             self._sent[client] = index + 1
