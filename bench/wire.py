@@ -14,7 +14,7 @@ from typing import Any
 
 from jobkeep.core import Pipeline
 from jobkeep_protocol.changes import EncodedSheets, SeenJob, changed, encode_sheets, without_sheets
-from jobkeep_protocol.messages import Request
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState
 
 READ_BYTES = 256 * 1024

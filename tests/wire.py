@@ -16,20 +16,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from jobkeep_protocol.codec import decode_reply, encode_request, open_envelope
 from jobkeep_protocol.framing import FrameReader, frame
 from jobkeep_protocol.messages import (
     HELLO_ID,
     PROTOCOL_VERSION,
     Hello,
     Load,
-    Request,
     Save,
     Saved,
     Welcome,
-    decode_reply,
-    encode_request,
-    open_envelope,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState, trusted_state
 from tests.support import PATIENCE, scaled
 

@@ -35,7 +35,13 @@ from jobkeep_protocol.backend import (
 )
 from jobkeep_protocol.errors import DaemonUnavailable, JobkeepError
 from jobkeep_protocol.face import AsyncFace
-from jobkeep_protocol.messages import DaemonStatus, ReadBackup, Request, StartBackup, Status
+from jobkeep_protocol.messages import (
+    DaemonStatus,
+    ReadBackup,
+    StartBackup,
+    Status,
+)
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState
 
 T = TypeVar("T")

@@ -22,6 +22,12 @@ from typing import Any
 import msgspec
 
 from jobkeep.address import SYSTEM_SOCKET
+from jobkeep_protocol.codec import (
+    OK_BEGINS,
+    decode_reply,
+    encode_request,
+    open_envelope,
+)
 from jobkeep_protocol.errors import (
     DaemonUnavailable,
     JobkeepError,
@@ -32,17 +38,11 @@ from jobkeep_protocol.errors import (
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, FrameReader, frame
 from jobkeep_protocol.messages import (
     HELLO_ID,
-    OK_BEGINS,
     PROTOCOL_VERSION,
     SLOTS,
     Hello,
-    Request,
-    Write,
-    decode_reply,
-    encode_request,
-    open_envelope,
-    operation_name,
 )
+from jobkeep_protocol.request import Request, Write, operation_name
 from jobkeep_protocol.values import check_number, refused
 from jobkeep_protocol.version import __version__
 

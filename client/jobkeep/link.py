@@ -28,7 +28,7 @@ from typing import Any
 
 from jobkeep.core import Backoff, Pipeline, Ticket, is_passing, timed_out, unreachable
 from jobkeep_protocol.errors import DaemonUnavailable, JobkeepError
-from jobkeep_protocol.messages import Request
+from jobkeep_protocol.request import Request
 
 READ_BYTES = 256 * 1024
 

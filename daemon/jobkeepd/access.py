@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobkeep_protocol.errors import InvalidRequest, PermissionDenied
-from jobkeep_protocol.messages import Request, Role, operation_name
+from jobkeep_protocol.request import Request, Role, operation_name
 from jobkeepd.processes import shares_our_pids
 from jobkeepd.settings import AnyRole, UnseenPeers
 

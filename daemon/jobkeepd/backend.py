@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 from jobkeep_protocol import calls
 from jobkeep_protocol.backend import highest_sheet
-from jobkeep_protocol.errors import StorageError
-from jobkeep_protocol.face import AsyncFace, OwnStateCalls
-from jobkeep_protocol.messages import (
-    Request,
+from jobkeep_protocol.codec import (
     decode_reply,
     decode_request,
     encode_request,
     open_envelope,
 )
+from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.face import AsyncFace, OwnStateCalls
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd.access import Peer
 from jobkeepd.durable import make_directory

@@ -16,7 +16,13 @@ from msgspec import Meta, Struct
 
 from jobkeep_protocol.errors import LimitExceeded
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES
-from jobkeep_protocol.messages import MAX_TEXT_BYTES, SLOTS, RecordExecution, Save, SaveSheet
+from jobkeep_protocol.messages import (
+    SLOTS,
+    RecordExecution,
+    Save,
+    SaveSheet,
+)
+from jobkeep_protocol.request import MAX_TEXT_BYTES
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.values import MAX_JOB_ID_BYTES, MAX_JSON_DEPTH
 

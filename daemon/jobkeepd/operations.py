@@ -16,20 +16,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from jobkeep_protocol.codec import encode_error, encode_reply
 from jobkeep_protocol.errors import JobkeepError, PermissionDenied
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     DaemonStatus,
     Load,
-    Read,
     ReadBackup,
-    Request,
     Save,
     StartBackup,
     Status,
+)
+from jobkeep_protocol.request import (
+    Read,
+    Request,
     Write,
-    encode_error,
-    encode_reply,
     operation_name,
 )
 from jobkeepd.access import Peer, check_role

@@ -15,6 +15,12 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from jobkeep_protocol.codec import (
+    decode_request,
+    encode_error,
+    encode_reply,
+    open_envelope,
+)
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.framing import FrameReader, frame
 from jobkeep_protocol.messages import (
@@ -23,10 +29,6 @@ from jobkeep_protocol.messages import (
     PROTOCOL_VERSION,
     Hello,
     Welcome,
-    decode_request,
-    encode_error,
-    encode_reply,
-    open_envelope,
 )
 from jobkeep_protocol.values import show
 from jobkeep_protocol.version import __version__

@@ -35,10 +35,10 @@ from jobkeep_protocol.messages import (
     Loaded,
     MarkSheetStatus,
     QueryJobs,
-    Request,
     Saved,
     SaveSheet,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import (
     CheckpointState,
     JobStatus,

@@ -1,17 +1,9 @@
 """Every operation, declared once.
 
 What lives here: one frozen Struct an operation, with its fields, its reply type and who may do it;
-the replies; and the codec between these and the bodies of frames. Dispatch in the daemon, both
-clients and authorisation follow from the declaration: a class that derives from `Read[Reply]`,
-`Write[Reply]`, `Admin[Reply]` or `Control[Reply]`. What may not: sockets, frames, SQL.
-
-A body is a msgpack array (design: the wire):
-
-    up      [request_id, [operation, field, …]]
-    down    [request_id, ["ok", reply]]   or   [request_id, ["error", code, message, data]]
-
-The operation is the class name in snake_case. New fields go at the end and have defaults, so that
-an older peer can still read the message.
+and the replies. Dispatch in the daemon, both clients, both dialects, authorisation and what
+`jobkeep introspect` tells follow from the declaration: a class that derives from a family of
+`request`. What may not: sockets, frames, SQL, and how a message is encoded (that is `codec`).
 
 Request ids are the client's, and for writes they are also the key under which the daemon applies a
 request once. An id is `sequence * SLOTS + slot`. A client has at most one request outstanding in
@@ -23,24 +15,15 @@ connections.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from functools import cache, partial
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args
+from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
-from jobkeep_protocol.errors import (
-    InvalidRequest,
-    JobkeepError,
-    LimitExceeded,
-    ProtocolError,
-    error_from_wire,
-)
-from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable, in_one_line
+from jobkeep_protocol.request import Admin, Control, Read, Role, Stream, Write
 from jobkeep_protocol.states import (
     CheckpointFields,
     CheckpointState,
@@ -49,18 +32,6 @@ from jobkeep_protocol.states import (
     SheetState,
     SheetStatus,
 )
-from jobkeep_protocol.values import (
-    MAX_INTEGER,
-    MIN_INTEGER,
-    as_utc,
-    check_integer,
-    check_integers,
-    check_job_id,
-    check_number,
-    is_integer,
-    refused,
-)
-from jobkeep_protocol.weight import check_weight
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -70,119 +41,6 @@ SLOTS = 64
 
 HELLO_ID = 0
 """The request id of a hello, which is the first frame each way."""
-
-MAX_TEXT_BYTES = 16 * 1024 * 1024
-"""The largest prompt or output of one record."""
-
-ReplyT = TypeVar("ReplyT")
-Role = Literal["read", "write", "admin"]
-
-
-def operation_name(class_name: str) -> str:
-    """`QueryJobs` -> `query_jobs`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise refused(name, value, "text")
-    if len(value) * 4 > MAX_TEXT_BYTES and len(value.encode(errors="replace")) > MAX_TEXT_BYTES:
-        raise LimitExceeded(
-            f"{name} has more than {MAX_TEXT_BYTES} bytes of UTF-8; keep its head and its tail",
-            {"limit": name, "maximum": MAX_TEXT_BYTES},
-        )
-
-
-def _check_sheet_nums(name: str, values: list[int]) -> None:
-    for index, value in enumerate(values):
-        if not (is_integer(value) and 1 <= value <= MAX_INTEGER):
-            check_integer(f"{name}[{index}]", value, 1)  # its name takes longer than all the rest
-
-
-def _check_sheets_are_beside(name: str, state: CheckpointState) -> None:
-    if state.sheets:
-        raise refused(
-            f"{name}.sheets",
-            state.sheets,
-            "no sheets here: they go into `sheets`, beside the state",
-        )
-
-
-LEAST = {
-    "sheet_num": 1,
-    "max_attempts": 1,
-    "attempt_num": 0,
-    "limit": 0,
-    "if_revision": 0,
-    "before_id": MIN_INTEGER,
-    "after": MIN_INTEGER,
-    "after_sheet": MIN_INTEGER,
-    "offset": 0,
-    "exit_code": MIN_INTEGER,
-}
-"""The integers, in any request, and the least that each may be."""
-
-CHECKS: dict[str, Callable[[str, Any], object]] = {
-    "job_id": lambda _name, value: check_job_id(value),
-    "state": _check_sheets_are_beside,
-    "removed": _check_sheet_nums,
-    "duration_seconds": partial(check_number, low=0),
-    "since": as_utc,
-    "prompt": _check_text,
-    "output": _check_text,
-}
-"""What any other field of this name may hold. None is for the type of the field to judge."""
-
-
-class Request(Struct, Generic[ReplyT], frozen=True, array_like=True, tag=operation_name):
-    """Base of all requests; `ReplyT` is what the answer holds.
-
-    Raises InvalidRequest or LimitExceeded for a value that is not allowed.
-    """
-
-    role: ClassVar[Role]
-    """Who may send this: a reader, a writer or an administrator."""
-
-    def __post_init__(self) -> None:
-        integers, checks = _checks_of(type(self))
-        check_integers(self, integers, may_be_none=True)
-        for name, check in checks:
-            value = getattr(self, name)
-            if value is not None:
-                check(name, value)
-
-
-@cache
-def _checks_of(
-    operation: type[Request[Any]],
-) -> tuple[dict[str, int], list[tuple[str, Callable[[str, Any], object]]]]:
-    fields = operation.__struct_fields__
-    integers = {name: LEAST[name] for name in fields if name in LEAST}
-    return integers, [(name, CHECKS[name]) for name in fields if name in CHECKS]
-
-
-class Read(Request[ReplyT], frozen=True):
-    """An operation that changes nothing and may be sent again freely."""
-
-    role: ClassVar[Role] = "read"
-
-
-class Write(Request[ReplyT], frozen=True):
-    """An operation that changes the database, applied once for each request id."""
-
-    role: ClassVar[Role] = "write"
-
-
-class Admin(Write[ReplyT], frozen=True):
-    """A write that takes away what others may rely on."""
-
-    role: ClassVar[Role] = "admin"
-
-
-class Control(Read[ReplyT], frozen=True):
-    """An operation on the daemon as a whole, which changes no job and may be sent again freely."""
-
-    role: ClassVar[Role] = "admin"
 
 
 # -- the connection -------------------------------------------------------------------------------
@@ -210,8 +68,29 @@ class Hello(Read[Welcome], frozen=True):
     max_frame_bytes: int = 0
 
 
+# -- looking inside -------------------------------------------------------------------------------
+
+
+class OperationFigures(Struct, frozen=True):
+    """How often an operation was asked for since the daemon started, and how long it took."""
+
+    requests: int
+    errors: int
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+    max_seconds: float
+
+
+class Worry(Struct, frozen=True):
+    """Something that is not as it should be, and what to do."""
+
+    what: str
+    advice: str
+
+
 class DaemonStatus(Struct, frozen=True):
-    """What `jobkeep status` shows. Sizes in bytes."""
+    """What `jobkeep status` shows. Sizes in bytes; counts since the daemon started."""
 
     pid: int
     version: str
@@ -227,10 +106,184 @@ class DaemonStatus(Struct, frozen=True):
     """How many jobs there are of each status; statuses without jobs are left out."""
     writes: int
     commits: int
+    last_checkpoint_at: datetime | None = None
+    """When the log was last moved into the file; null before the first time."""
+    queued_writes: int = 0
+    queued_bytes: int = 0
+    writes_per_second: float = 0.0
+    """Over the last ten seconds, as the next one."""
+    commits_per_second: float = 0.0
+    requests: int = 0
+    operations: dict[str, OperationFigures] = {}
+    errors: dict[str, int] = {}
+    """How often each code was answered."""
+    limits_reached: dict[str, int] = {}
+    """How often each limit was reached."""
+    worries: list[Worry] = []
 
 
 class Status(Read[DaemonStatus], frozen=True):
     """How the daemon is."""
+
+
+Dialect = Literal["binary", "json"]
+
+
+class ServedRequest(Struct, frozen=True, omit_defaults=True):
+    """One request that was answered: who asked for what, and where its time went.
+
+    `queue_seconds` is how long it waited for its turn, `commit_seconds` how long its transaction
+    took (0 for a read), `reply_seconds` all else: looking up, encoding, handing to the socket.
+    """
+
+    sequence: int
+    at: datetime
+    """When it was received."""
+    connection_id: int
+    pid: int
+    uid: int
+    command: str
+    dialect: Dialect
+    operation: str
+    bytes_in: int
+    bytes_out: int
+    duration_seconds: float
+    queue_seconds: float
+    commit_seconds: float
+    reply_seconds: float
+    job_id: str | None = None
+    sheet_num: int | None = None
+    error: str | None = None
+    """The code of the error that it was answered with."""
+    request: str | None = None
+    """What was asked, as JSON, cut; only for those who asked for payloads, as the next one."""
+    reply: str | None = None
+
+
+class MonitorPage(Struct, frozen=True, array_like=True):
+    """Requests that were answered, in that order; and how many are not kept that came between."""
+
+    requests: list[ServedRequest]
+    next: int
+    missed: int = 0
+
+
+class Monitor(Stream[MonitorPage], frozen=True):
+    """Requests as they are answered, all or those that pass every filter.
+
+    `methods` are operations; `client` is a pid, or the name of a command; `payloads` is how many
+    characters of each request and reply to give, and more than 0 is for administrators.
+    """
+
+    methods: list[str] = field(default_factory=list)
+    job_id: str | None = None
+    client: str | None = None
+    errors_only: bool = False
+    slower_than_seconds: float = 0.0
+    payloads: int = 0
+    after: int | None = None
+    wait_seconds: float = 30.0
+
+    @property
+    def role_needed(self) -> Role:
+        return "admin" if self.payloads else self.role
+
+
+class SlowLog(Read[list[ServedRequest]], frozen=True):
+    """The slowest requests since the daemon started, the slowest first."""
+
+    limit: int = 100
+
+
+class ConnectedClient(Struct, frozen=True):
+    """One connection. Times in seconds, sizes in bytes."""
+
+    connection_id: int
+    pid: int
+    uid: int
+    gid: int
+    command: str
+    role: Role
+    dialect: Dialect | None
+    """Null until it has said something."""
+    name: str
+    version: str
+    connected_seconds: float
+    idle_seconds: float
+    requests: int
+    in_flight: int
+    bytes_in: int
+    bytes_out: int
+    last_operation: str | None
+    claims: int
+    """The sheets that its process holds."""
+    unsent_bytes: int
+    """Replies that it has not taken."""
+
+
+class ListClients(Read[list[ConnectedClient]], frozen=True):
+    """Every connection, the oldest first."""
+
+
+class KillClient(Control[bool], frozen=True):
+    """End a connection without answering what is under way on it; false when there is none of this
+    id. What was begun is done all the same."""
+
+    connection_id: int
+
+
+# -- what happens ---------------------------------------------------------------------------------
+
+
+EventKind = Literal["job", "sheet", "execution", "zombie", "deleted", "missed"]
+
+
+class Event(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Something that was committed; `sequence` grows by 1 from each to the next.
+
+    - `job`: a job was saved, or its status changed;
+    - `sheet`: a sheet was saved, or its status changed;
+    - `execution`: an attempt was recorded;
+    - `zombie`: a process is gone, and the job that it ran is paused, or the sheet that it had
+      claimed is pending again;
+    - `deleted`: a job was deleted, or a sheet by a save without it;
+    - `missed`: what was asked for is not kept any more up to here; `message` says more.
+    """
+
+    sequence: int
+    at: datetime
+    kind: EventKind
+    job_id: str | None = None
+    job_status: JobStatus | None = None
+    revision: int | None = None
+    last_completed_sheet: int | None = None
+    total_sheets: int | None = None
+    sheet_num: int | None = None
+    sheet_status: SheetStatus | None = None
+    execution_id: int | None = None
+    attempt_num: int | None = None
+    exit_code: int | None = None
+    duration_seconds: float | None = None
+    message: str | None = None
+    """The message of an error, or why; cut when it is long."""
+
+
+class EventsPage(Struct, frozen=True, array_like=True):
+    """Some events, in the order of their commits."""
+
+    events: list[Event]
+    next: int
+
+
+class Watch(Stream[EventsPage], frozen=True):
+    """What happens to one job, or to all.
+
+    `after` is the sequence of the last event that was seen; 0 is before all that are kept.
+    """
+
+    job_id: str | None = None
+    after: int | None = None
+    wait_seconds: float = 30.0
 
 
 # -- copies ---------------------------------------------------------------------------------------
@@ -252,6 +305,9 @@ class ReadBackup(Control[BackupPiece], frozen=True):
 
     backup_id: str
     offset: int = 0
+
+    def following(self, reply: Any) -> ReadBackup | None:
+        return ReadBackup(self.backup_id, self.offset + len(reply.data)) if reply.more else None
 
 
 # -- jobs -----------------------------------------------------------------------------------------
@@ -281,6 +337,11 @@ class Load(Read[Loaded | None], frozen=True):
     job_id: str
     after_sheet: int | None = None
 
+    def following(self, reply: Any) -> Load | None:
+        if reply is None or not reply.more:
+            return None
+        return Load(self.job_id, reply.sheets[-1].sheet_num if reply.sheets else self.after_sheet)
+
 
 class Saved(Struct, frozen=True, array_like=True):
     """What a save has set; `sequence` as in Loaded."""
@@ -303,7 +364,7 @@ class Save(Write[Saved | None], frozen=True):
     state: CheckpointState
     sheets: list[SheetState]
     base: int | None = None
-    removed: list[int] = []
+    removed: list[int] = field(default_factory=list)
     if_revision: int | None = None
 
 
@@ -329,6 +390,9 @@ class ListJobs(Read[StatesPage], frozen=True):
 
     after: int = 0
 
+    def following(self, reply: Any) -> ListJobs | None:
+        return None if reply.next is None else ListJobs(reply.next)
+
 
 class JobsPage(Struct, frozen=True, array_like=True):
     """Some summaries, and whether more jobs match."""
@@ -348,6 +412,17 @@ class QueryJobs(Read[JobsPage], frozen=True):
     limit: int = 50
     after_id: str | None = None
     after_updated_at: str | None = None
+
+    def following(self, reply: Any) -> QueryJobs | None:
+        if not reply.more:
+            return None
+        last = reply.jobs[-1]
+        return replace(
+            self,
+            limit=self.limit - len(reply.jobs),
+            after_id=last["id"],
+            after_updated_at=last["updated_at"],
+        )
 
 
 class GetJobStatistics(Read[JobStatistics | None], frozen=True):
@@ -418,144 +493,18 @@ class GetExecutionHistory(Read[HistoryPage], frozen=True):
     limit: int = 100
     before_id: int | None = None
 
+    def following(self, reply: Any) -> GetExecutionHistory | None:
+        if not reply.more:
+            return None
+        return replace(
+            self,
+            limit=self.limit - len(reply.records),
+            before_id=reply.records[-1]["id"],
+        )
+
 
 class GetExecutionHistoryCount(Read[int], frozen=True):
     """How many attempts are kept of a job, or of one sheet."""
 
     job_id: str
     sheet_num: int | None = None
-
-
-# -- the codec ------------------------------------------------------------------------------------
-
-
-class Ok(Struct, Generic[ReplyT], frozen=True, array_like=True, tag="ok"):
-    """A reply."""
-
-    value: ReplyT
-
-
-OK_BEGINS = msgspec.msgpack.encode(Ok(None))[:-1]
-"""The bytes that every reply which is no error begins with, told without decoding the rest."""
-
-
-class Failure(Struct, frozen=True, array_like=True, tag="error"):
-    """An error reply."""
-
-    code: str
-    message: str
-    data: dict[str, Any] = {}
-
-
-def _operations(base: type[Request[Any]]) -> list[type[Request[Any]]]:
-    families = (Request, Read, Write, Admin, Control)
-    found = [] if base in families else [base]
-    for derived in base.__subclasses__():
-        found += _operations(derived)
-    return found
-
-
-OPERATIONS: dict[str, type[Request[Any]]] = {
-    operation_name(operation.__name__): operation for operation in _operations(Request)
-}
-"""Every operation by its name on the wire."""
-
-
-@cache
-def reply_type(operation: type[Request[Any]]) -> Any:
-    """The type that the answer to this operation holds."""
-    (declared,) = get_args(operation.__orig_bases__[0])  # type: ignore[attr-defined] # set by typing for each class with a parametrised base
-    return declared
-
-
-_encoder = msgspec.msgpack.Encoder()
-_RequestId = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-_envelope_decoder = msgspec.msgpack.Decoder(tuple[_RequestId, msgspec.Raw])
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no msgpack, no UTF-8, or nested too deeply."""
-
-
-@cache
-def _request_decoder() -> msgspec.msgpack.Decoder[Any]:
-    # Made on first use: clients decode no requests, and it takes as long as all of the Structs.
-    return msgspec.msgpack.Decoder(
-        Union[tuple(OPERATIONS.values())]  # noqa: UP007 # a union of a computed list has no other form
-    )
-
-
-_reply_decoders: dict[type[Request[Any]], msgspec.msgpack.Decoder[Any]] = {
-    # Made here and not on first use: that may be by several threads at once, and msgspec lets one
-    # of them decode by what another has made only half of, which ends the process.
-    operation: msgspec.msgpack.Decoder(Ok[reply_type(operation)] | Failure)  # type: ignore[misc] # a type known only at run time
-    for operation in OPERATIONS.values()
-}
-
-
-def _encode(body: Any) -> bytes:
-    try:
-        return _encoder.encode(body)
-    except UNENCODABLE as error:
-        raise explain_unencodable(error, body[1]) from error
-
-
-def encode_request(request_id: int, request: Request[Any]) -> bytes:
-    """The body for a request. Raises InvalidRequest for a value that cannot be encoded."""
-    return _encode((request_id, request))
-
-
-def encode_reply(request_id: int, reply: Any) -> bytes:
-    """The body for a reply."""
-    return _encode((request_id, Ok(reply)))
-
-
-def encode_part(part: Any) -> msgspec.Raw:
-    """A part of a reply, encoded ahead so that its size is known; put it where the part goes."""
-    return msgspec.Raw(_encode(part))
-
-
-def encode_error(request_id: int, error: JobkeepError) -> bytes:
-    """The body for an error."""
-    return _encode((request_id, Failure(error.code, str(error), error.data)))
-
-
-def open_envelope(body: bytes) -> tuple[int, msgspec.Raw]:
-    """The request id of a body, which fits in 63 bits, and what it holds, still encoded.
-
-    Raises ProtocolError: without an id there is nobody to answer.
-    """
-    try:
-        return _envelope_decoder.decode(body)
-    except _UNDECODABLE as error:
-        raise ProtocolError(f"a frame holds no [request_id, message]: {error}") from error
-
-
-def decode_request(message: bytes | msgspec.Raw) -> Request[Any]:
-    """The request of an envelope.
-
-    Raises InvalidRequest with the operation, the field, the value and what is allowed, and
-    LimitExceeded for what would take too much memory (see `weight`).
-    """
-    check_weight(memoryview(message))
-    try:
-        request: Request[Any] = _request_decoder().decode(message)
-    except _UNDECODABLE as error:
-        raise InvalidRequest(explain_request(error, message, OPERATIONS)) from error
-    return request
-
-
-def decode_reply(operation: type[Request[ReplyT]], message: bytes | msgspec.Raw) -> ReplyT:
-    """What the daemon answered.
-
-    Raises the error of an error reply, and ProtocolError for what is no reply to `operation`.
-    """
-    try:
-        answer = _reply_decoders[operation].decode(message)
-    except _UNDECODABLE as error:
-        raise ProtocolError(
-            f"the daemon's reply to {operation_name(operation.__name__)} cannot be read: "
-            f"{in_one_line(error)}; is it another version?"
-        ) from error
-    if isinstance(answer, Failure):
-        raise error_from_wire(answer.code, answer.message, answer.data)
-    value: ReplyT = answer.value
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobkeep.cli.attempt import KEPT_BYTES, Attempt, Output, signal_name
-from jobkeep_protocol.messages import MAX_TEXT_BYTES
+from jobkeep_protocol.request import MAX_TEXT_BYTES
 
 
 def output_of(*parts: bytes, kept_bytes: int = 10) -> str:

@@ -23,15 +23,10 @@ from jobkeep import (
     ProtocolError,
     RequestTimeout,
 )
+from jobkeep_protocol.codec import encode_error, encode_reply, open_envelope
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.framing import FrameReader, frame
-from jobkeep_protocol.messages import (
-    HELLO_ID,
-    SLOTS,
-    encode_error,
-    encode_reply,
-    open_envelope,
-)
+from jobkeep_protocol.messages import HELLO_ID, SLOTS
 from tests.client.proxy import Proxy
 from tests.daemon_process import DaemonProcess
 from tests.support import scaled, wait_until

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobkeep.core import LONGEST_DELAY, Backoff, Pipeline, timed_out, unreachable
+from jobkeep_protocol.codec import (
+    decode_request,
+    encode_error,
+    encode_reply,
+    open_envelope,
+)
 from jobkeep_protocol.errors import (
     DaemonUnavailable,
     InvalidRequest,
@@ -28,10 +34,6 @@ from jobkeep_protocol.messages import (
     RecordExecution,
     Save,
     Welcome,
-    decode_request,
-    encode_error,
-    encode_reply,
-    open_envelope,
 )
 from jobkeep_protocol.states import CheckpointState, SheetState
 

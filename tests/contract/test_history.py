@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobkeep_protocol.errors import InvalidRequest, LimitExceeded
-from jobkeep_protocol.messages import MAX_TEXT_BYTES
+from jobkeep_protocol.request import MAX_TEXT_BYTES
 from jobkeep_protocol.states import SheetState, SheetStatus
 from tests.contract.implementations import Backend
 from tests.contract.jobs import new_job

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobkeep_protocol.errors import InvalidRequest, PermissionDenied
-from jobkeep_protocol.messages import Delete, Load, RecordExecution, Request
+from jobkeep_protocol.messages import Delete, Load, RecordExecution
+from jobkeep_protocol.request import Request
 from jobkeepd.access import Access, Peer, check_role, command_of, overflow_uid
 from jobkeepd.settings import AnyRole
 

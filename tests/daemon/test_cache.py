@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobkeep_protocol.codec import decode_reply, encode_reply, open_envelope
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
@@ -20,13 +21,10 @@ from jobkeep_protocol.messages import (
     Loaded,
     MarkSheetStatus,
     RecordExecution,
-    Request,
     Save,
     SaveSheet,
-    decode_reply,
-    encode_reply,
-    open_envelope,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeepd.processes import ProcessId, current_boot_id
 from jobkeepd.store.applied import RequestKey

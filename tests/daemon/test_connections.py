@@ -9,6 +9,7 @@ import msgspec
 import psutil
 import pytest
 
+from jobkeep_protocol.codec import encode_request
 from jobkeep_protocol.errors import InvalidRequest, JobNotFound, ProtocolError
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES, frame
 from jobkeep_protocol.messages import (
@@ -25,7 +26,6 @@ from jobkeep_protocol.messages import (
     QueryJobs,
     RecordExecution,
     Status,
-    encode_request,
 )
 from jobkeep_protocol.states import CheckpointState, SheetStatus
 from tests.daemon_process import DaemonProcess

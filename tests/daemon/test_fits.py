@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobkeep_protocol.codec import decode_reply, encode_request
 from jobkeep_protocol.errors import LimitExceeded
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, frame
 from jobkeep_protocol.messages import (
@@ -18,12 +19,10 @@ from jobkeep_protocol.messages import (
     MarkSheetStatus,
     QueryJobs,
     RecordExecution,
-    Request,
     Save,
     SaveSheet,
-    decode_reply,
-    encode_request,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 from jobkeepd.store.readers import MAX_PAGE_BYTES
 from tests.daemon_process import DaemonProcess

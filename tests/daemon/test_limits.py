@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobkeep import Client
+from jobkeep_protocol.codec import encode_request
 from jobkeep_protocol.errors import (
     InvalidRequest,
     JobkeepError,
@@ -29,12 +30,11 @@ from jobkeep_protocol.messages import (
     ListJobs,
     Load,
     RecordExecution,
-    Request,
     Save,
     SaveSheet,
     Status,
-    encode_request,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeepd.limits import Limits, RequestLimits
 from tests.daemon_process import DaemonProcess

@@ -14,6 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobkeep_protocol.codec import (
+    decode_reply,
+    encode_part,
+    encode_reply,
+    encode_request,
+    open_envelope,
+)
 from jobkeep_protocol.errors import (
     InvalidRequest,
     JobkeepError,
@@ -32,15 +39,10 @@ from jobkeep_protocol.messages import (
     Load,
     MarkSheetStatus,
     RecordExecution,
-    Request,
     Save,
     SaveSheet,
-    decode_reply,
-    encode_part,
-    encode_reply,
-    encode_request,
-    open_envelope,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.store import applied as applied_module

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from jobkeep_protocol.backend import JobSummary
-from jobkeep_protocol.messages import ClaimNextSheet, Delete, ListJobs, MarkSheetStatus, QueryJobs
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    Delete,
+    ListJobs,
+    MarkSheetStatus,
+    QueryJobs,
+)
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetStatus
 from tests.daemon.workers import sleeper, worker
 from tests.daemon_process import DaemonProcess

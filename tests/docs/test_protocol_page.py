@@ -8,9 +8,11 @@ from typing import Any, get_type_hints
 import msgspec
 
 from jobkeep_protocol import backend, messages, states
+from jobkeep_protocol.codec import OPERATIONS
 from jobkeep_protocol.errors import ERRORS_BY_CODE
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES
-from jobkeep_protocol.messages import OPERATIONS, PROTOCOL_VERSION, SLOTS, operation_name
+from jobkeep_protocol.messages import PROTOCOL_VERSION, SLOTS
+from jobkeep_protocol.request import operation_name
 from jobkeep_protocol.weight import CONTAINER_BYTES, MAX_DEPTH, MAX_WEIGHT, VALUE_BYTES
 from jobkeepd.store.readers import MAX_PAGE_BYTES
 from tests.docs.pages import ROOT, read, table

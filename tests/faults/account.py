@@ -13,8 +13,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from jobkeep_protocol.codec import decode_reply
 from jobkeep_protocol.errors import StorageError
-from jobkeep_protocol.messages import SLOTS, RecordExecution, Request, Save, decode_reply
+from jobkeep_protocol.messages import SLOTS, RecordExecution, Save
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
 from tests.daemon.counters import assert_counters_are_right
 from tests.wire import Wire

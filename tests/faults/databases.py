@@ -17,7 +17,12 @@ from typing import Any
 import pytest
 
 from jobkeep_protocol.errors import StorageError
-from jobkeep_protocol.messages import ClaimNextSheet, Delete, RecordExecution, Save
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    Delete,
+    RecordExecution,
+    Save,
+)
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeepd.limits import DEFAULT_LIMITS
 from jobkeepd.store.applied import RequestKey

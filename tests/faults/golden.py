@@ -20,7 +20,12 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from jobkeep_protocol.messages import ClaimNextSheet, Delete, RecordExecution, Status
+from jobkeep_protocol.messages import (
+    ClaimNextSheet,
+    Delete,
+    RecordExecution,
+    Status,
+)
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeepd.store.connection import wal_path
 from tests.daemon_process import DaemonProcess

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from jobkeep_protocol.codec import decode_reply
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import (
     Delete,
@@ -24,7 +25,6 @@ from jobkeep_protocol.messages import (
     MarkSheetStatus,
     RecordExecution,
     Status,
-    decode_reply,
 )
 from jobkeep_protocol.states import CheckpointState, SheetStatus
 from jobkeepd.store import committer as committer_module

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from jobkeep import Client, RequestTimeout
+from jobkeep_protocol.codec import decode_reply
 from jobkeep_protocol.errors import LimitExceeded
 from jobkeep_protocol.messages import (
     SLOTS,
@@ -20,7 +21,6 @@ from jobkeep_protocol.messages import (
     GetExecutionHistoryCount,
     GetNextSheet,
     RecordExecution,
-    decode_reply,
 )
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd import failpoints

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobkeep.core import Pipeline, Ticket
-from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
-from jobkeep_protocol.framing import FrameReader
-from jobkeep_protocol.messages import (
-    Request,
+from jobkeep_protocol.codec import (
     decode_request,
     encode_error,
     encode_request,
     open_envelope,
-    operation_name,
 )
+from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
+from jobkeep_protocol.framing import FrameReader
+from jobkeep_protocol.request import Request, operation_name
 from tests.fuzz.conversations import requests_of_replies
 
 LONGEST_REASON = 1_000

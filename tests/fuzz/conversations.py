@@ -15,15 +15,9 @@ import pytest
 from msgspec import Struct
 
 from jobkeep import Client, JobNotFound
-from jobkeep_protocol.messages import (
-    HELLO_ID,
-    SLOTS,
-    Hello,
-    Request,
-    encode_error,
-    encode_reply,
-    encode_request,
-)
+from jobkeep_protocol.codec import encode_error, encode_reply, encode_request
+from jobkeep_protocol.messages import HELLO_ID, SLOTS, Hello
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
 from tests.client.proxy import Proxy
 from tests.fuzz.dialects import FRAMES, Dialect

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jobkeep_protocol.codec import open_envelope
 from jobkeep_protocol.framing import FrameReader
-from jobkeep_protocol.messages import open_envelope
 from jobkeepd.access import Access
 from jobkeepd.connections import Connections
 from jobkeepd.limits import DEFAULT_LIMITS

@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 
+from jobkeep_protocol.codec import decode_reply, encode_request
 from jobkeep_protocol.errors import (
     InvalidRequest,
     JobkeepError,
@@ -33,12 +34,10 @@ from jobkeep_protocol.messages import (
     MarkSheetStatus,
     QueryJobs,
     RecordExecution,
-    Request,
     Save,
     SaveSheet,
-    decode_reply,
-    encode_request,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeep_protocol.values import MAX_INTEGER, MAX_JSON_DEPTH, MIN_INTEGER
 from tests.daemon_process import DaemonProcess

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobkeep_protocol import messages as m
+from jobkeep_protocol import request as r
 from jobkeep_protocol.errors import ERRORS_BY_CODE, JobkeepError
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 
@@ -80,7 +81,7 @@ def full_job(sheets: dict[int, SheetState] | None = None) -> CheckpointState:
     )
 
 
-REQUESTS: dict[str, m.Request[Any]] = {
+REQUESTS: dict[str, r.Request[Any]] = {
     "hello": m.Hello(1, "a client", "0.1.0", bytes(range(16)), 1024),
     "hello, defaults": m.Hello(1, "a client", "0.1.0"),
     "status": m.Status(),
@@ -109,7 +110,7 @@ REQUESTS: dict[str, m.Request[Any]] = {
     "get_execution_history_count": m.GetExecutionHistoryCount("job", 2),
 }
 
-REPLIES: dict[str, tuple[type[m.Request[Any]], Any]] = {
+REPLIES: dict[str, tuple[type[r.Request[Any]], Any]] = {
     "hello": (m.Hello, m.Welcome(1, "jobkeepd", "0.1.0", 1, 33554432, 64)),
     "status": (
         m.Status,

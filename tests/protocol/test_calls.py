@@ -12,6 +12,7 @@ import pytest
 
 from jobkeep_protocol import calls
 from jobkeep_protocol import messages as m
+from jobkeep_protocol import request as r
 from jobkeep_protocol.backend import ExecutionRecord, JobSummary, highest_sheet
 from jobkeep_protocol.changes import SeenJobs
 from jobkeep_protocol.errors import InvalidRequest, StorageError
@@ -26,9 +27,9 @@ class Script:
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
-        self.requests: list[m.Request[Any]] = []
+        self.requests: list[r.Request[Any]] = []
 
-    def __call__(self, request: m.Request[Any]) -> Any:
+    def __call__(self, request: r.Request[Any]) -> Any:
         self.requests.append(request)
         return self.replies.pop(0)
 
@@ -39,7 +40,7 @@ class Script:
         return result
 
 
-def play(call: calls.Call[T], exchange: Callable[[m.Request[Any]], Any]) -> T:
+def play(call: calls.Call[T], exchange: Callable[[r.Request[Any]], Any]) -> T:
     """Run a call where there is only one thread."""
     return calls.run_blocking(call, exchange, nullcontext())
 
@@ -130,7 +131,7 @@ RECORD = m.RecordExecution("job", 1, 2, "p", "o", 0, 1.5)
     ],
 )
 def test_simple_method_sends_one_request_and_gives_its_reply(
-    call: Callable[[], calls.Call[Any]], request_: m.Request[Any], reply: Any, result: Any
+    call: Callable[[], calls.Call[Any]], request_: r.Request[Any], reply: Any, result: Any
 ) -> None:
     script = Script(reply)
 
@@ -168,7 +169,7 @@ def test_sheet_that_was_spoilt_by_hand_is_refused_before_anything_is_sent() -> N
 async def test_asynchronous_run_sends_the_same() -> None:
     script = Script(m.JobsPage([summary("5")], more=True), m.JobsPage([summary("3")]))
 
-    async def exchange(request: m.Request[Any]) -> Any:
+    async def exchange(request: r.Request[Any]) -> Any:
         return script(request)
 
     found = await calls.run(calls.query_jobs(limit=2), exchange)
@@ -180,7 +181,7 @@ async def test_asynchronous_run_sends_the_same() -> None:
 def test_blocking_run_lets_go_of_the_lock_while_it_waits() -> None:
     lock = threading.Lock()
 
-    def exchange(_: m.Request[Any]) -> m.JobsPage:
+    def exchange(_: r.Request[Any]) -> m.JobsPage:
         assert not lock.locked()
         return m.JobsPage([])
 
@@ -189,7 +190,7 @@ def test_blocking_run_lets_go_of_the_lock_while_it_waits() -> None:
 
 
 def test_error_of_an_exchange_ends_the_call() -> None:
-    def fail(_: m.Request[Any]) -> Any:
+    def fail(_: r.Request[Any]) -> Any:
         raise StorageError("no disk")
 
     with pytest.raises(StorageError, match="no disk"):
@@ -284,7 +285,7 @@ def test_save_falls_back_to_the_whole_state_when_the_daemon_moved_on() -> None:
 def test_save_that_fails_remembers_nothing_new() -> None:
     seen = SeenJobs()
 
-    def fail(_: m.Request[Any]) -> Any:
+    def fail(_: r.Request[Any]) -> Any:
         raise StorageError("no disk")
 
     with pytest.raises(StorageError):

@@ -18,8 +18,9 @@ from jobkeep_protocol.changes import (
     whole,
     without_sheets,
 )
+from jobkeep_protocol.codec import decode_request, encode_request, open_envelope
 from jobkeep_protocol.errors import InvalidRequest
-from jobkeep_protocol.messages import Save, decode_request, encode_request, open_envelope
+from jobkeep_protocol.messages import Save
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 
 

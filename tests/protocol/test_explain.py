@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobkeep_protocol.codec import OPERATIONS, decode_request
 from jobkeep_protocol.errors import InvalidRequest
-from jobkeep_protocol.messages import OPERATIONS, decode_request
 
 JOB: dict[str, Any] = {"job_id": "j", "total_sheets": 2}
 

@@ -9,19 +9,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobkeep_protocol.errors import JobkeepError
-from jobkeep_protocol.messages import (
+from jobkeep_protocol.codec import (
     OPERATIONS,
-    PROTOCOL_VERSION,
-    Request,
     decode_reply,
     decode_request,
     encode_error,
     encode_reply,
     encode_request,
     open_envelope,
-    operation_name,
 )
+from jobkeep_protocol.errors import JobkeepError
+from jobkeep_protocol.messages import PROTOCOL_VERSION
+from jobkeep_protocol.request import Request, operation_name
 from tests.protocol.examples import ERRORS, REPLIES, REQUESTS
 
 REQUEST_ID = 4_097

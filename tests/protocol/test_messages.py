@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobkeep_protocol import codec as c
 from jobkeep_protocol import messages as m
+from jobkeep_protocol import request as r
 from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.states import (
@@ -34,13 +36,13 @@ def pack(value: Any) -> bytes:
 
 
 def test_operation_is_its_class_in_snake_case() -> None:
-    assert m.operation_name("QueryJobs") == "query_jobs"
-    assert {m.operation_name(kind.__name__): kind for kind in m.OPERATIONS.values()} == m.OPERATIONS
+    assert r.operation_name("QueryJobs") == "query_jobs"
+    assert {r.operation_name(kind.__name__): kind for kind in c.OPERATIONS.values()} == c.OPERATIONS
 
 
 def test_each_operation_is_for_readers_writers_or_administrators() -> None:
     by_role: dict[str, set[str]] = {}
-    for name, kind in m.OPERATIONS.items():
+    for name, kind in c.OPERATIONS.items():
         by_role.setdefault(kind.role, set()).add(name)
 
     assert by_role == {
@@ -55,15 +57,15 @@ def test_each_operation_is_for_readers_writers_or_administrators() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", m.OPERATIONS.values())
-def test_each_operation_names_the_type_of_its_reply(kind: type[m.Request[Any]]) -> None:
+@pytest.mark.parametrize("kind", c.OPERATIONS.values())
+def test_each_operation_names_the_type_of_its_reply(kind: type[r.Request[Any]]) -> None:
     replies = [reply for operation, reply in REPLIES.values() if operation is kind]
     for reply in replies:
-        msgspec.convert(msgspec.to_builtins(reply), m.reply_type(kind), strict=False)
+        msgspec.convert(msgspec.to_builtins(reply), r.reply_type(kind), strict=False)
 
 
-@pytest.mark.parametrize("kind", m.OPERATIONS.values())
-def test_requests_are_frozen(kind: type[m.Request[Any]]) -> None:
+@pytest.mark.parametrize("kind", c.OPERATIONS.values())
+def test_requests_are_frozen(kind: type[r.Request[Any]]) -> None:
     assert kind.__struct_config__.frozen
 
 
@@ -71,7 +73,7 @@ def test_requests_are_frozen(kind: type[m.Request[Any]]) -> None:
 
 JOB = CheckpointState(job_id="job", total_sheets=1)
 RECORD = m.RecordExecution("job", 1, 1)
-REFUSED: list[tuple[type[m.Request[Any]], dict[str, Any], str]] = [
+REFUSED: list[tuple[type[r.Request[Any]], dict[str, Any], str]] = [
     (m.Load, {"job_id": ""}, "job_id is ''; expected a text of 1 to 512 bytes"),
     (m.Delete, {"job_id": "x" * 513}, "job_id is 'xxx"),
     (m.GetNextSheet, {"job_id": "\ud800"}, r"job_id is '\\ud800'"),
@@ -118,7 +120,7 @@ REFUSED: list[tuple[type[m.Request[Any]], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "fields", "reason"), REFUSED)
 def test_value_that_is_not_allowed_is_refused_where_it_is_given(
-    kind: type[m.Request[Any]], fields: dict[str, Any], reason: str
+    kind: type[r.Request[Any]], fields: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         kind(**fields)
@@ -126,13 +128,13 @@ def test_value_that_is_not_allowed_is_refused_where_it_is_given(
 
 @pytest.mark.parametrize("field", ["prompt", "output"])
 def test_text_of_a_record_is_at_most_16_mib(field: str) -> None:
-    largest = "é" * (m.MAX_TEXT_BYTES // 2)
+    largest = "é" * (r.MAX_TEXT_BYTES // 2)
     msgspec.structs.replace(RECORD, **{field: largest})
 
     with pytest.raises(LimitExceeded, match=f"{field} has more than 16777216 bytes") as refused:
         msgspec.structs.replace(RECORD, **{field: largest + "x"})
 
-    assert refused.value.data == {"limit": field, "maximum": m.MAX_TEXT_BYTES}
+    assert refused.value.data == {"limit": field, "maximum": r.MAX_TEXT_BYTES}
 
 
 def test_state_that_cannot_be_encoded_is_refused_with_the_place() -> None:
@@ -140,13 +142,13 @@ def test_state_that_cannot_be_encoded_is_refused_with_the_place() -> None:
     state.extra = {"x": [object()]}
 
     with pytest.raises(InvalidRequest, match=r"state\.extra\['x'\]\[0\] is <object .*; expected"):
-        m.encode_request(1, m.Save(state, []))
+        c.encode_request(1, m.Save(state, []))
 
 
 def test_text_that_is_no_unicode_is_refused_by_name() -> None:
     request = m.RecordExecution("job", 1, 1, output="\ud800")
     with pytest.raises(InvalidRequest, match=r"output is '\\ud800'; expected text .* UTF-8"):
-        m.encode_request(1, request)
+        c.encode_request(1, request)
 
 
 # -- bytes that are no message ------------------------------------------------------------------
@@ -158,18 +160,18 @@ def test_text_that_is_no_unicode_is_refused_by_name() -> None:
 )
 def test_body_without_an_id_is_a_protocol_error(body: bytes) -> None:
     with pytest.raises(ProtocolError, match=r"no \[request_id, message\]"):
-        m.open_envelope(body)
+        c.open_envelope(body)
 
 
 @pytest.mark.parametrize("request_id", [-1, -(2**63), 2**63, 2**64 - 1])
 def test_id_that_no_request_can_have_is_a_protocol_error(request_id: int) -> None:
     with pytest.raises(ProtocolError, match=r"no \[request_id, message\]: Expected `int` [<>]="):
-        m.open_envelope(pack([request_id, ["status"]]))
+        c.open_envelope(pack([request_id, ["status"]]))
 
 
 @pytest.mark.parametrize("request_id", [0, 2**63 - 1])
 def test_id_is_the_clients_from_0_to_63_bits(request_id: int) -> None:
-    assert m.open_envelope(pack([request_id, ["status"]]))[0] == request_id
+    assert c.open_envelope(pack([request_id, ["status"]]))[0] == request_id
 
 
 @pytest.mark.parametrize(
@@ -185,13 +187,13 @@ def test_id_is_the_clients_from_0_to_63_bits(request_id: int) -> None:
 )
 def test_reply_that_cannot_be_read_is_a_protocol_error(message: bytes) -> None:
     with pytest.raises(ProtocolError, match="reply to get_execution_history_count cannot be read"):
-        m.decode_reply(m.GetExecutionHistoryCount, message)
+        c.decode_reply(m.GetExecutionHistoryCount, message)
 
 
 @pytest.mark.parametrize("kind", ["o\nk", "x" * 1_000_000])
 def test_what_a_strange_reply_holds_is_told_in_one_short_line(kind: str) -> None:
     with pytest.raises(ProtocolError) as refused:
-        m.decode_reply(m.Load, pack([kind, None]))
+        c.decode_reply(m.Load, pack([kind, None]))
 
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 200
@@ -201,13 +203,13 @@ def test_deep_nesting_is_refused_by_both_decoders() -> None:
     deep = b"\x91" * 100_000 + b"\xc0"
 
     with pytest.raises(InvalidRequest, match="more than 128 levels"):
-        m.decode_request(deep)
+        c.decode_request(deep)
     with pytest.raises(InvalidRequest, match="cannot be read"):
-        m.decode_request(deep[-10_000:])
+        c.decode_request(deep[-10_000:])
     with pytest.raises(ProtocolError, match="cannot be read"):
-        m.decode_reply(m.Load, deep)
+        c.decode_reply(m.Load, deep)
     with pytest.raises(ProtocolError):
-        m.open_envelope(b"\x92\x01" + deep)
+        c.open_envelope(b"\x92\x01" + deep)
 
 
 @given(st.binary(max_size=200))
@@ -221,7 +223,7 @@ def test_any_value_gives_a_message_or_an_error_of_ours(value: Any) -> None:
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(sorted(m.OPERATIONS)), st.lists(anything(), max_size=7))
+@given(st.sampled_from(sorted(c.OPERATIONS)), st.lists(anything(), max_size=7))
 def test_any_fields_give_a_request_or_a_refusal(name: str, fields: list[Any]) -> None:
     _decode_everything(pack([name, *fields]))
 
@@ -231,7 +233,7 @@ def test_any_fields_give_a_request_or_a_refusal(name: str, fields: list[Any]) ->
 def test_request_with_any_one_value_replaced_is_read_or_refused(
     name: str, data: st.DataObject
 ) -> None:
-    _, message = m.open_envelope(m.encode_request(1, REQUESTS[name]))
+    _, message = c.open_envelope(c.encode_request(1, REQUESTS[name]))
     body = msgspec.msgpack.decode(message)
     place: Any = body
     while True:  # walk down to some list or dict, and put anything into it
@@ -250,10 +252,10 @@ def test_request_with_any_one_value_replaced_is_read_or_refused(
 def _decode_everything(message: bytes) -> None:
     """Decode in every way there is; whatever is raised is an error of ours."""
     for decode in (
-        m.open_envelope,
-        m.decode_request,
-        lambda data: m.decode_reply(m.Load, data),
-        lambda data: m.decode_reply(m.GetJobStatistics, data),
+        c.open_envelope,
+        c.decode_request,
+        lambda data: c.decode_reply(m.Load, data),
+        lambda data: c.decode_reply(m.GetJobStatistics, data),
     ):
         try:
             decode(message)
@@ -268,9 +270,9 @@ def _decode_everything(message: bytes) -> None:
 def test_job_survives_the_wire_whole(state: CheckpointState) -> None:
     kept = list(state.sheets.values())
     state = without_sheets(state)
-    _, message = m.open_envelope(m.encode_request(1, m.Save(state, kept)))
+    _, message = c.open_envelope(c.encode_request(1, m.Save(state, kept)))
 
-    request = m.decode_request(message)
+    request = c.decode_request(message)
 
     assert isinstance(request, m.Save)
     assert request.state == state
@@ -280,9 +282,9 @@ def test_job_survives_the_wire_whole(state: CheckpointState) -> None:
 @given(sheets(1))
 def test_sheet_survives_a_reply_whole(sheet: SheetState) -> None:
     state = CheckpointState(job_id="job", total_sheets=1)
-    _, message = m.open_envelope(m.encode_reply(1, m.Loaded(state, [sheet], 1)))
+    _, message = c.open_envelope(c.encode_reply(1, m.Loaded(state, [sheet], 1)))
 
-    loaded = m.decode_reply(m.Load, message)
+    loaded = c.decode_reply(m.Load, message)
 
     assert loaded is not None
     assert loaded.state is not None
@@ -308,8 +310,8 @@ def test_microseconds_survive() -> None:
 
 
 def _through_the_wire(sheet: SheetState) -> SheetState:
-    _, message = m.open_envelope(m.encode_request(1, m.SaveSheet("job", sheet)))
-    request = m.decode_request(message)
+    _, message = c.open_envelope(c.encode_request(1, m.SaveSheet("job", sheet)))
+    request = c.decode_request(message)
     assert isinstance(request, m.SaveSheet)
     return request.sheet
 
@@ -317,7 +319,8 @@ def _through_the_wire(sheet: SheetState) -> SheetState:
 def test_many_threads_may_decode_their_first_replies_at_the_same_moment() -> None:
     assert_threads_survive(
         """
-from jobkeep_protocol.messages import Load, Loaded, decode_reply, encode_reply, open_envelope
+from jobkeep_protocol.messages import Load, Loaded
+from jobkeep_protocol.codec import decode_reply, encode_reply, open_envelope
 from jobkeep_protocol.states import CheckpointState, SheetState
 state = CheckpointState(job_id="job", total_sheets=1)
 _, message = open_envelope(encode_reply(1, Loaded(state, [SheetState(sheet_num=1)], 1)))
@@ -331,15 +334,15 @@ FIRST_USES = [lambda: decode_reply(Load, message)]
 
 
 def test_fields_that_a_newer_client_adds_at_the_end_are_ignored() -> None:
-    assert m.decode_request(pack(["load", "job", None, "new"])) == m.Load("job")
+    assert c.decode_request(pack(["load", "job", None, "new"])) == m.Load("job")
 
 
 def test_fields_that_an_older_client_leaves_out_have_defaults() -> None:
-    assert m.decode_request(pack(["query_jobs"])) == m.QueryJobs(None, None, 50, None, None)
+    assert c.decode_request(pack(["query_jobs"])) == m.QueryJobs(None, None, 50, None, None)
 
 
 def test_status_may_come_as_text() -> None:
-    assert m.decode_request(pack(["query_jobs", "paused"])) == m.QueryJobs(JobStatus.PAUSED)
-    assert m.decode_request(pack(["mark_sheet_status", "j", 1, "ready"])) == m.MarkSheetStatus(
+    assert c.decode_request(pack(["query_jobs", "paused"])) == m.QueryJobs(JobStatus.PAUSED)
+    assert c.decode_request(pack(["mark_sheet_status", "j", 1, "ready"])) == m.MarkSheetStatus(
         "j", 1, SheetStatus.READY
     )

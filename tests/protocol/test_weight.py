@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobkeep_protocol import weight
+from jobkeep_protocol.codec import decode_request
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded
-from jobkeep_protocol.messages import decode_request
 from jobkeep_protocol.weight import (
     CONTAINER_BYTES,
     MAX_DEPTH,

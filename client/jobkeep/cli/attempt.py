@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from jobkeep_protocol.messages import MAX_TEXT_BYTES
+from jobkeep_protocol.request import MAX_TEXT_BYTES
 
 KEPT_BYTES = MAX_TEXT_BYTES // 2 - 1024
 """How much is kept of the head and of the tail each; the rest is room for the mark between."""

@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jobkeep_protocol.codec import encode_reply
 from jobkeep_protocol.errors import JobkeepError, StorageError
-from jobkeep_protocol.messages import encode_reply
 from jobkeepd import failpoints
 from jobkeepd.files import FileIdentity, has_room
 from jobkeepd.limits import DEFAULT_LIMITS, Limits

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from jobkeep_protocol.codec import encode_part
 from jobkeep_protocol.errors import LimitExceeded
-from jobkeep_protocol.messages import RecordExecution, Save, SaveSheet, encode_part
+from jobkeep_protocol.messages import RecordExecution, Save, SaveSheet
 from jobkeep_protocol.states import SheetState
 from jobkeepd.store.readers import MAX_PAGE_BYTES
 

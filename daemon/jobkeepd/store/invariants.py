@@ -16,8 +16,9 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from jobkeep_protocol.codec import open_envelope
 from jobkeep_protocol.errors import JobkeepError
-from jobkeep_protocol.messages import SLOTS, open_envelope
+from jobkeep_protocol.messages import SLOTS
 from jobkeepd.store.rows import JOBS, SHEETS, sequence_at
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
 

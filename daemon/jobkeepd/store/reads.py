@@ -18,6 +18,7 @@ import aiosqlite
 import msgspec
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
+from jobkeep_protocol.codec import encode_part
 from jobkeep_protocol.messages import (
     GetExecutionHistory,
     GetExecutionHistoryCount,
@@ -30,7 +31,6 @@ from jobkeep_protocol.messages import (
     Loaded,
     QueryJobs,
     StatesPage,
-    encode_part,
 )
 from jobkeep_protocol.states import JobStatus, SheetStatus
 from jobkeep_protocol.values import refused

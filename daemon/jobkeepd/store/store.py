@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from jobkeep_protocol.codec import encode_part
 from jobkeep_protocol.errors import JobkeepError, StorageError
-from jobkeep_protocol.messages import BackupPiece, Load, Read, encode_part
+from jobkeep_protocol.messages import BackupPiece, Load
+from jobkeep_protocol.request import Read
 from jobkeepd.files import has_room, size_of
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId

@@ -15,21 +15,19 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from jobkeep_protocol.codec import OK_BEGINS, decode_reply, open_envelope
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.framing import FrameReader
 from jobkeep_protocol.messages import (
     HELLO_ID,
-    OK_BEGINS,
     SLOTS,
     Delete,
     MarkSheetStatus,
     RecordExecution,
     Save,
     SaveSheet,
-    Write,
-    decode_reply,
-    open_envelope,
 )
+from jobkeep_protocol.request import Write
 from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
 from tests.daemon_process import DaemonProcess
 from tests.faults.power_cut.fates import seeded
