@@ -42,7 +42,7 @@ UNKNOWN_ERROR = "Unknown error"
 
 
 class JobStatus(enum.StrEnum):
-    """Where a job is. The last three of a job's life are `is_terminal`."""
+    """Where a job is. A job that is completed, failed or cancelled is over (`is_terminal`)."""
 
     PENDING = "pending"
     RUNNING = "running"

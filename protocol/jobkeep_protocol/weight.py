@@ -72,13 +72,18 @@ def weigh(message: bytes | memoryview) -> int:
         return weight
 
 
+def too_heavy() -> LimitExceeded:
+    """The error for a message that weighs more than MAX_WEIGHT."""
+    return LimitExceeded(
+        f"a message holds more values than {MAX_WEIGHT} bytes of memory have room for; save "
+        "the sheets one at a time with save_sheet, or keep less in their free-form fields",
+        {"limit": "decoded", "maximum": MAX_WEIGHT},
+    )
+
+
 def _check_limits(weight: int, depth: int) -> None:
     if weight > MAX_WEIGHT:
-        raise LimitExceeded(
-            f"a message holds more values than {MAX_WEIGHT} bytes of memory have room for; save "
-            "the sheets one at a time with save_sheet, or keep less in their free-form fields",
-            {"limit": "decoded", "maximum": MAX_WEIGHT},
-        )
+        raise too_heavy()
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"a message has more than {MAX_DEPTH} levels of lists and maps")
 

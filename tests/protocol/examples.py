@@ -54,6 +54,81 @@ def full_sheet() -> SheetState:
     )
 
 
+def full_status() -> m.DaemonStatus:
+    """A status with a value of its own in every field."""
+    return m.DaemonStatus(
+        pid=1,
+        version="0.1.0",
+        uptime_seconds=1.5,
+        socket="/s",
+        database="/d",
+        database_bytes=2,
+        wal_bytes=3,
+        durability="full",
+        schema_version=5,
+        clients=4,
+        jobs={"running": 5},
+        writes=6,
+        commits=7,
+        last_checkpoint_at=CREATED,
+        queued_writes=8,
+        queued_bytes=9,
+        writes_per_second=10.5,
+        commits_per_second=11.5,
+        requests=12,
+        operations={"load": m.OperationFigures(13, 14, 0.25, 0.5, 0.75, 1.25)},
+        errors={"job_not_found": 15},
+        limits_reached={"max_in_flight": 16},
+        worries=[m.Worry("the disk is nearly full", "make room")],
+    )
+
+
+def full_served_request() -> m.ServedRequest:
+    """A request that was answered, with a value of its own in every field."""
+    return m.ServedRequest(
+        sequence=31,
+        at=UPDATED,
+        connection_id=3,
+        pid=4242,
+        uid=1000,
+        command="worker",
+        dialect="json",
+        operation="save_sheet",
+        bytes_in=100,
+        bytes_out=200,
+        duration_seconds=1.75,
+        queue_seconds=0.25,
+        commit_seconds=0.5,
+        reply_seconds=1.0,
+        job_id="job",
+        sheet_num=2,
+        error="job_not_found",
+        request="{",
+        reply="[",
+    )
+
+
+def full_event() -> m.Event:
+    """An event with a value of its own in every field."""
+    return m.Event(
+        sequence=41,
+        at=UPDATED,
+        kind="execution",
+        job_id="job",
+        job_status=JobStatus.RUNNING,
+        revision=9,
+        last_completed_sheet=1,
+        total_sheets=7,
+        sheet_num=2,
+        sheet_status=SheetStatus.FAILED,
+        execution_id=98,
+        attempt_num=3,
+        exit_code=-11,
+        duration_seconds=12.25,
+        message="it broke",
+    )
+
+
 def full_job(sheets: dict[int, SheetState] | None = None) -> CheckpointState:
     """A job with a value of its own in every field, `sheets` as given."""
     return CheckpointState(
@@ -85,6 +160,13 @@ REQUESTS: dict[str, r.Request[Any]] = {
     "hello": m.Hello(1, "a client", "0.1.0", bytes(range(16)), 1024),
     "hello, defaults": m.Hello(1, "a client", "0.1.0"),
     "status": m.Status(),
+    "monitor": m.Monitor(["load"], "job", "worker", True, 0.5, 200, 31, 5.0),
+    "monitor, defaults": m.Monitor(),
+    "slow_log": m.SlowLog(10),
+    "list_clients": m.ListClients(),
+    "kill_client": m.KillClient(3),
+    "watch": m.Watch("job", 41, 5.0),
+    "watch, defaults": m.Watch(),
     "load": m.Load("job", 5),
     "load, defaults": m.Load("job"),
     "save": m.Save(full_job(), [full_sheet()], base=17, removed=[3, 4], if_revision=9),
@@ -130,6 +212,38 @@ REPLIES: dict[str, tuple[type[r.Request[Any]], Any]] = {
             commits=7,
         ),
     ),
+    "status, all fields": (m.Status, full_status()),
+    "monitor": (m.Monitor, m.MonitorPage([full_served_request()], 32, 5)),
+    "monitor, nothing": (m.Monitor, m.MonitorPage([], 32)),
+    "slow_log": (m.SlowLog, [full_served_request()]),
+    "list_clients": (
+        m.ListClients,
+        [
+            m.ConnectedClient(
+                connection_id=3,
+                pid=4242,
+                uid=1000,
+                gid=1001,
+                command="worker",
+                role="write",
+                dialect="binary",
+                name="jobkeep",
+                version="0.1.0",
+                connected_seconds=60.5,
+                idle_seconds=1.5,
+                requests=7,
+                in_flight=2,
+                bytes_in=100,
+                bytes_out=200,
+                last_operation="load",
+                claims=1,
+                unsent_bytes=300,
+            )
+        ],
+    ),
+    "kill_client": (m.KillClient, True),
+    "watch": (m.Watch, m.EventsPage([full_event()], 41)),
+    "watch, nothing": (m.Watch, m.EventsPage([], 41)),
     "load": (m.Load, m.Loaded(full_job(), [full_sheet()], 17, more=True)),
     "load, further page": (m.Load, m.Loaded(None, [], 17)),
     "load, unknown job": (m.Load, None),

@@ -57,6 +57,14 @@ def test_bytes_of_a_reply_are_understood_as_ever(
     assert msgspec.to_builtins(understood) == msgspec.to_builtins(reply)
 
 
+@pytest.mark.parametrize("name", GOLDEN["outgrown"])
+def test_bytes_of_a_reply_before_it_had_more_fields_are_understood(name: str) -> None:
+    operation, reply = REPLIES[name]
+    _, message = open_envelope(bytes.fromhex(GOLDEN["outgrown"][name]))
+
+    assert decode_reply(operation, message) == reply
+
+
 @pytest.mark.parametrize(("code", "error"), ERRORS.items())
 def test_error_is_encoded_as_ever(code: str, error: JobkeepError) -> None:
     assert encode_error(REQUEST_ID, error).hex() == GOLDEN["errors"][code]
@@ -79,7 +87,7 @@ def test_golden_file_is_of_this_version_and_covers_every_operation() -> None:
     assert PROTOCOL_VERSION == 1
     assert {operation_name(type(one).__name__) for one in REQUESTS.values()} == operations
     assert {operation_name(one.__name__) for one, _ in REPLIES.values()} == operations
-    assert GOLDEN.keys() == {"requests", "replies", "errors"}
+    assert GOLDEN.keys() == {"requests", "replies", "errors", "outgrown"}
     assert GOLDEN["requests"].keys() == REQUESTS.keys()
     assert GOLDEN["replies"].keys() == REPLIES.keys()
     assert GOLDEN["errors"].keys() == ERRORS.keys()

@@ -47,13 +47,14 @@ def test_each_operation_is_for_readers_writers_or_administrators() -> None:
 
     assert by_role == {
         "read": {
-            *("hello", "status", "load", "list_jobs", "query_jobs", "get_job_statistics"),
+            *("hello", "status", "monitor", "slow_log", "list_clients", "watch"),
+            *("load", "list_jobs", "query_jobs", "get_job_statistics"),
             *("get_next_sheet", "get_execution_history", "get_execution_history_count"),
         },
         "write": {
             *("save", "mark_sheet_status", "save_sheet", "claim_next_sheet", "record_execution"),
         },
-        "admin": {"delete", "start_backup", "read_backup"},
+        "admin": {"delete", "kill_client", "start_backup", "read_backup"},
     }
 
 
