@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         RevisionConflict,
         StorageError,
     )
-    from jobkeep_protocol.messages import DaemonStatus
+    from jobkeep_protocol.messages import DaemonStatus, Event
     from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
     from jobkeep_protocol.version import __version__
 
@@ -58,7 +58,7 @@ _MODULES = {
         "RevisionConflict",
         "StorageError",
     ),
-    "jobkeep_protocol.messages": ("DaemonStatus",),
+    "jobkeep_protocol.messages": ("DaemonStatus", "Event"),
     "jobkeep_protocol.states": ("CheckpointState", "JobStatus", "SheetState", "SheetStatus"),
     "jobkeep_protocol.version": ("__version__",),
 }
@@ -70,6 +70,7 @@ __all__ = [
     "Client",
     "DaemonStatus",
     "DaemonUnavailable",
+    "Event",
     "ExecutionRecord",
     "InvalidRequest",
     "JobNotFound",

@@ -24,6 +24,7 @@ from jobkeep.core import (
     Ticket,
     check_timeout,
     is_passing,
+    patience,
     timed_out,
     unreachable,
 )
@@ -114,10 +115,10 @@ class AsyncClient(AsyncFace[StateT]):
 
     async def backup(self, path: str | Path) -> int:
         with BackupFile(path) as file:
-            backup_id = await self._run(calls.ask(StartBackup()))
+            backup_id = await self.call(StartBackup())
             has_more = True
             while has_more:
-                piece = await self._run(calls.ask(ReadBackup(backup_id, file.size)))
+                piece = await self.call(ReadBackup(backup_id, file.size))
                 await asyncio.to_thread(file.write, piece.data)
                 has_more = piece.more
             await asyncio.to_thread(file.complete)
@@ -125,17 +126,30 @@ class AsyncClient(AsyncFace[StateT]):
 
     async def status(self) -> DaemonStatus:
         """How the daemon is."""
-        return await self._run(calls.ask(Status()))
+        return await self.call(Status())
+
+    async def call(self, request: Request[T]) -> T:
+        """Send one request of `jobkeep_protocol.messages` and give its reply.
+
+        For operations that have no method of their own, and for pages one at a time:
+        `request.following(reply)` is the request for what comes after a reply, None after the
+        last. A stream waits for its `wait_seconds` beyond the client's timeout. Raises the error
+        that the daemon answers, and what every method raises. To cancel it takes nothing back: a
+        request that was sent may be done all the same.
+        """
+        return await self._run(calls.ask(request), patience(request, self.timeout))
 
     async def close(self) -> None:
         link, self._link = self._link, None
         if link is not None and link.is_ours:
             await link.close()
 
-    async def _run(self, call: calls.Call[T]) -> T:
+    async def _run(self, call: calls.Call[T], seconds: float | None = None) -> T:
+        """Run a call, for so many seconds or for the timeout."""
         link = self._usable_link()
-        deadline = link.loop.time() + self.timeout
-        return await calls.run(call, lambda request: link.exchange(request, deadline, self.timeout))
+        timeout = self.timeout if seconds is None else seconds
+        deadline = link.loop.time() + timeout
+        return await calls.run(call, lambda request: link.exchange(request, deadline, timeout))
 
     def _usable_link(self) -> _Link:
         link = self._link

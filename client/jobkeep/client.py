@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from jobkeep.address import find_socket
 from jobkeep.backup_file import BackupFile
-from jobkeep.core import DEFAULT_TIMEOUT, check_timeout
+from jobkeep.core import DEFAULT_TIMEOUT, check_timeout, patience
 from jobkeep.link import Link
 from jobkeep.states import TypedStateCalls
 from jobkeep_protocol import calls
@@ -32,12 +33,15 @@ from jobkeep_protocol.backend import (
 )
 from jobkeep_protocol.messages import (
     DaemonStatus,
+    Event,
     ReadBackup,
     RecordExecution,
     StartBackup,
     Status,
 )
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.watching import Events
 
 T = TypeVar("T")
 
@@ -179,7 +183,21 @@ class Client(Generic[StateT]):
 
     def status(self) -> DaemonStatus:
         """How the daemon is."""
-        return self._run(calls.ask(Status()))
+        return self.call(Status())
+
+    def call(self, request: Request[T]) -> T:
+        """Send one request of `jobkeep_protocol.messages` and give its reply.
+
+        For operations that have no method of their own, and for pages one at a time:
+        `request.following(reply)` is the request for what comes after a reply, None after the
+        last. A stream waits for its `wait_seconds` beyond the client's timeout. Raises the error
+        that the daemon answers, and what every method raises. To cancel it takes nothing back: a
+        request that was sent may be done all the same.
+        """
+        return self._run(calls.ask(request), patience(request, self.timeout))
+
+    def watch(self, job_id: str | None = None, *, after: int | None = None) -> Iterator[Event]:
+        return Events(job_id, after, self.call)
 
     @property
     def supports_execution_history(self) -> bool:
@@ -187,10 +205,10 @@ class Client(Generic[StateT]):
 
     def backup(self, path: str | Path) -> int:
         with BackupFile(path) as file:
-            backup_id = self._run(calls.ask(StartBackup()))
+            backup_id = self.call(StartBackup())
             has_more = True
             while has_more:
-                piece = self._run(calls.ask(ReadBackup(backup_id, file.size)))
+                piece = self.call(ReadBackup(backup_id, file.size))
                 file.write(piece.data)
                 has_more = piece.more
             file.complete()
@@ -209,11 +227,13 @@ class Client(Generic[StateT]):
         if link is not None:
             link.let_go()
 
-    def _run(self, call: calls.Call[T]) -> T:
+    def _run(self, call: calls.Call[T], seconds: float | None = None) -> T:
+        """Run a call, for so many seconds or for the timeout."""
         link = self._usable_link()
-        deadline = time.monotonic() + self.timeout
+        timeout = self.timeout if seconds is None else seconds
+        deadline = time.monotonic() + timeout
         return calls.run_blocking(
-            call, lambda request: link.exchange(request, deadline, self.timeout), self._lock
+            call, lambda request: link.exchange(request, deadline, timeout), self._lock
         )
 
     def _usable_link(self) -> Link:

@@ -60,6 +60,12 @@ def check_timeout(timeout: float) -> float:
     return timeout
 
 
+def patience(request: Request[Any], timeout: float) -> float:
+    """How many seconds the reply may take: a stream first waits for something new."""
+    waits: float = getattr(request, "wait_seconds", 0.0)
+    return timeout + waits
+
+
 class Ticket:
     """One request on its way. `waiter` belongs to the face.
 

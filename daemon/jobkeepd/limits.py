@@ -122,6 +122,9 @@ class Limits(Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, description="how long one page of an answer may be looked for")
     ] = 5.0
     max_page_rows: Annotated[int, Meta(ge=1, description="rows in one page of an answer")] = 1_000
+    max_kept_events: Annotated[
+        int, Meta(ge=0, description="events that are kept for those who watch")
+    ] = 10_000
     wal_alarm_bytes: Annotated[
         int, Meta(ge=0, description="the length of the write-ahead log that is warned of")
     ] = 64 * MIB

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from jobkeep_protocol.states import SheetState
+
+if TYPE_CHECKING:
+    from jobkeep_protocol.messages import Event
 
 StateT = TypeVar("StateT")
 
@@ -211,6 +214,25 @@ class StateBackend(ABC, Generic[StateT]):
         Raises FileExistsError for a file that is there, another OSError when it cannot be
         written, PermissionDenied without the role admin, StorageError when the daemon has no room
         for the copy it makes first.
+        """
+
+    @abstractmethod
+    def watch(self, job_id: str | None = None, *, after: int | None = None) -> AsyncIterator[Event]:
+        """What happens to one job, or to all: as it is committed, in that order, for ever.
+
+        Without `after` it begins now, which is the moment when the first event is asked for, not
+        that of this call. `after=0` begins with the oldest event that is kept, and
+        `after=event.sequence` with the one after an event that was seen, by this process or by
+        another. A job that does not exist may come.
+
+        While the daemon is away this waits, up to half a minute beyond the client's timeout, and
+        goes on where it was. Nothing is left out without a word: an event of the kind `missed`
+        stands for what is not kept any more, when the daemon was restarted or the watcher was away
+        for long, and for what is not told one by one. Whoever has to know then looks at the jobs
+        themselves, and goes on: what comes after is complete.
+
+        Leaving the loop is safe at any time, and holds nothing. So is to cancel or to interrupt
+        the wait for an event; the iterator may be asked again afterwards, after an error too.
         """
 
     @property

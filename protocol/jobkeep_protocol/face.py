@@ -8,6 +8,7 @@ and in nothing else; and the calls that carry states, for states of our own type
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -21,9 +22,11 @@ from jobkeep_protocol.backend import (
 )
 from jobkeep_protocol.calls import Call
 from jobkeep_protocol.changes import SeenJobs
-from jobkeep_protocol.messages import RecordExecution
+from jobkeep_protocol.messages import Event, RecordExecution
+from jobkeep_protocol.request import Request
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.values import refused
+from jobkeep_protocol.watching import AsyncEvents
 
 T = TypeVar("T")
 
@@ -89,6 +92,10 @@ class AsyncFace(StateBackend[StateT]):
     @abstractmethod
     async def _run(self, call: Call[T]) -> T:
         """Run a call to its end."""
+
+    @abstractmethod
+    async def call(self, request: Request[T]) -> T:
+        """Send one request of `jobkeep_protocol.messages` and give its reply."""
 
     async def load(self, job_id: str) -> StateT | None:
         return await self._run(self._states.load(job_id))
@@ -158,6 +165,9 @@ class AsyncFace(StateBackend[StateT]):
         after: JobSummary | str | None = None,
     ) -> list[JobSummary]:
         return await self._run(calls.query_jobs(status, since, limit, after))
+
+    def watch(self, job_id: str | None = None, *, after: int | None = None) -> AsyncIterator[Event]:
+        return AsyncEvents(job_id, after, self.call)
 
     @property
     def supports_execution_history(self) -> bool:

@@ -247,7 +247,8 @@ class Event(Struct, frozen=True, omit_defaults=True, gc=False):
     - `zombie`: a process is gone, and the job that it ran is paused, or the sheet that it had
       claimed is pending again;
     - `deleted`: a job was deleted, or a sheet by a save without it;
-    - `missed`: what was asked for is not kept any more up to here; `message` says more.
+    - `missed`: something is not told one by one: it is not kept any more, or was too much, or was
+      done by another program; `message` says more.
     """
 
     sequence: int

@@ -116,7 +116,7 @@ class Request(Struct, Generic[ReplyT], frozen=True, array_like=True, tag=operati
         """Who may send this very request."""
         return self.role
 
-    def following(self, reply: Any) -> Request[Any] | None:
+    def following(self, reply: ReplyT) -> Request[ReplyT] | None:
         """The request for what comes after this reply, if the reply was a page and not the last."""
         del reply
         return None
@@ -153,7 +153,7 @@ class Stream(Read[ReplyT], frozen=True):
     the `after` of the request that follows.
     """
 
-    def following(self, reply: Any) -> Request[Any] | None:
+    def following(self, reply: Any) -> Request[ReplyT] | None:
         return replace(self, after=reply.next)
 
     @staticmethod

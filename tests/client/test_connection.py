@@ -26,7 +26,7 @@ from jobkeep import (
 from jobkeep_protocol.codec import encode_error, encode_reply, open_envelope
 from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.framing import FrameReader, frame
-from jobkeep_protocol.messages import HELLO_ID, SLOTS
+from jobkeep_protocol.messages import HELLO_ID, SLOTS, ClaimNextSheet, ReadBackup, StartBackup
 from tests.client.proxy import Proxy
 from tests.daemon_process import DaemonProcess
 from tests.support import scaled, wait_until
@@ -114,6 +114,24 @@ async def test_a_closed_client_connects_again(new_client: Any, daemon: DaemonPro
     await client.close()
 
     assert await client.load("nightly") is not None
+    await client.close()
+
+
+async def test_any_declared_operation_can_be_called_page_by_page(
+    new_client: Any, daemon: DaemonProcess
+) -> None:
+    client = new_client(daemon.socket)
+    copy = b""
+
+    request: ReadBackup | None = ReadBackup(await client.call(StartBackup()))
+    while request is not None:
+        page = await client.call(request)
+        copy += page.data
+        request = request.following(page)
+
+    assert copy.startswith(b"SQLite format 3\0")
+    with pytest.raises(JobNotFound, match="'unknown'"):
+        await client.call(ClaimNextSheet("unknown"))
     await client.close()
 
 

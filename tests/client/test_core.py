@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobkeep.core import LONGEST_DELAY, Backoff, Pipeline, timed_out, unreachable
+from jobkeep.core import LONGEST_DELAY, Backoff, Pipeline, patience, timed_out, unreachable
 from jobkeep_protocol.codec import (
     decode_request,
     encode_error,
@@ -31,6 +31,7 @@ from jobkeep_protocol.messages import (
     Delete,
     GetNextSheet,
     Hello,
+    Monitor,
     RecordExecution,
     Save,
     Welcome,
@@ -276,6 +277,11 @@ def test_no_permission_names_the_user_and_is_a_permission_denied() -> None:
 
     assert isinstance(error, PermissionDenied)
     assert f"uid {os.geteuid()}" in str(error)
+
+
+def test_a_stream_may_wait_beyond_the_timeout_for_something_new() -> None:
+    assert patience(Monitor(wait_seconds=30), 5.0) == 35.0
+    assert patience(NEXT, 5.0) == 5.0
 
 
 def test_a_timeout_of_a_write_says_that_it_may_have_been_applied() -> None:

@@ -18,8 +18,11 @@ def public(kind: type) -> dict[str, object]:
 
 
 def signature(method: object) -> inspect.Signature:
+    """How a method is called, and what it gives: an iterator of either kind is one."""
     assert callable(method)
-    return inspect.signature(method)
+    found = inspect.signature(method)
+    gives = str(found.return_annotation).removeprefix("Async")
+    return found.replace(return_annotation=gives)
 
 
 def test_both_have_the_same_public_names() -> None:
@@ -34,7 +37,7 @@ def test_both_have_the_same_signature_and_docstring(name: str) -> None:
     assert inspect.getdoc(getattr(AsyncClient, name)) == inspect.getdoc(getattr(Client, name))
     if not isinstance(asynchronous, property):
         assert signature(asynchronous) == signature(blocking)
-        assert inspect.iscoroutinefunction(asynchronous) is (name != "__init__")
+        assert inspect.iscoroutinefunction(asynchronous) is (name not in {"__init__", "watch"})
         assert not inspect.iscoroutinefunction(blocking)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import jobkeep
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary, StateBackend
+from jobkeep_protocol.messages import Event
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 
@@ -97,6 +99,13 @@ class OnThreads(StateBackend[CheckpointState]):
 
     async def backup(self, path: str | Path) -> int:
         return await asyncio.to_thread(self._client.backup, path)
+
+    def watch(self, job_id: str | None = None, *, after: int | None = None) -> AsyncIterator[Event]:
+        return self._events(self._client.watch(job_id, after=after))
+
+    async def _events(self, events: Iterator[Event]) -> AsyncIterator[Event]:
+        while True:
+            yield await asyncio.to_thread(next, events)
 
     @property
     def supports_execution_history(self) -> bool:

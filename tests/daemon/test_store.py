@@ -41,9 +41,10 @@ from jobkeep_protocol.messages import (
     RecordExecution,
     Save,
     SaveSheet,
+    Watch,
 )
 from jobkeep_protocol.request import Request
-from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus
+from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus, utc_now
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.store import applied as applied_module
 from jobkeepd.store import committer as committer_module
@@ -191,6 +192,18 @@ async def test_replies_come_after_the_commit_that_holds_them(opened: OpenStore) 
             assert before.count("reply") < committed.count("INSERT")
 
 
+async def test_what_was_written_is_told_before_it_is_acknowledged(opened: OpenStore) -> None:
+    told: list[bool] = []
+
+    def done(_: object) -> None:
+        told.append("new" in {event.job_id for event in opened.store.events._kept})
+
+    opened.store.submit(save("new"), NO_KEY, None, done, 0)
+    await opened.store.drain()
+
+    assert told == [True]
+
+
 async def test_read_after_an_acknowledged_write_sees_it(opened: OpenStore) -> None:
     for number in range(1, 30):
         await opened.write(RECORD)
@@ -247,19 +260,27 @@ async def test_long_read_gives_others_a_turn(
     assert max(encoded_in_a_turn) <= ROWS_AT_ONCE
 
 
+def _refuse_what_it_has_noted(tx: Transaction, request: Delete) -> bool:
+    tx.note("deleted", utc_now(), request.job_id)
+    raise InvalidRequest("not today")
+
+
 def _refuse_after_a_change(tx: Transaction, request: Delete) -> bool:
     tx.remove_job(request.job_id)
+    tx.note("deleted", utc_now(), request.job_id)
     raise InvalidRequest("not today")
 
 
 def _break_a_constraint(tx: Transaction, request: Delete) -> bool:
     tx.remove_job(request.job_id)
+    tx.note("deleted", utc_now(), request.job_id)
     tx.run("INSERT INTO sheets (job_id, sheet_num) VALUES ('nobody', 1)")
     return True
 
 
 def _be_defective(tx: Transaction, request: Delete) -> bool:
     tx.remove_job(request.job_id)
+    tx.note("deleted", utc_now(), request.job_id)
     raise KeyError("a defect")
 
 
@@ -273,6 +294,7 @@ def let_deletes(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("fail", "error", "words"),
     [
+        (_refuse_what_it_has_noted, InvalidRequest, "not today"),
         (_refuse_after_a_change, InvalidRequest, "not today"),
         (_break_a_constraint, StorageError, "Delete was refused, and nothing was written: FOREIGN"),
         (_be_defective, JobkeepError, "a defect of jobkeepd in Delete .*KeyError"),
@@ -300,6 +322,9 @@ async def test_write_that_fails_does_so_alone(
     assert await opened.count() == 10
     assert (await opened.store.read(Load("late"))) is not None
     assert await opened.write(RECORD) == 11
+    told = (await opened.store.events.page(Watch(after=0))).events
+    assert [event.kind for event in told if event.job_id != "late"][-11:] == ["execution"] * 11
+    assert "deleted" not in {event.kind for event in told}
 
 
 async def test_write_that_changed_nothing_costs_its_neighbours_nothing(opened: OpenStore) -> None:
@@ -474,6 +499,7 @@ def test_write_that_was_committed_before_the_lock_was_lost_is_not_applied_again(
 
     assert [batch[0].outcome, batch[2].outcome] == [1, 2]
     assert isinstance(batch[1].outcome, InvalidRequest)
+    assert [event.execution_id for event in committer.take_noted()] == [None, 1, 2]
     committer.close()
 
 

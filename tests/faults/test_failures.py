@@ -200,6 +200,7 @@ def test_commit_of_which_nobody_knows_is_not_repeated_and_not_acknowledged(
     assert committer.broken.data == {"outcome": "unknown"}
     (count,) = connection.execute("SELECT count(*) FROM execution_history").fetchone()
     assert count == 2  # in the open transaction, or committed: applied once and not one by one
+    assert committer.take_noted() == []
 
 
 @pytest.mark.parametrize(
@@ -240,6 +241,7 @@ def test_want_of_memory_refuses_the_request_and_the_committer_goes_on(
     connection.fails_in = ""
     committer.commit([again := record()])
     assert (committer.broken, again.outcome) == (None, 1)
+    assert [event.execution_id for event in committer.take_noted()] == [1]
 
 
 def test_writes_that_were_committed_alone_keep_their_outcome_when_the_next_one_breaks_it(
@@ -260,6 +262,7 @@ def test_writes_that_were_committed_alone_keep_their_outcome_when_the_next_one_b
 
     first, refused, second, damaged, last = (write.outcome for write in batch)
     assert (first, second) == (1, 2)
+    assert [event.execution_id for event in committer.take_noted()] == [1, 2]
     assert isinstance(refused, JobkeepError)
     assert damaged is last is committer.broken
 

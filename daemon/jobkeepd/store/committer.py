@@ -20,11 +20,14 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jobkeep_protocol.codec import encode_reply
 from jobkeep_protocol.errors import JobkeepError, StorageError
+from jobkeep_protocol.messages import Event
+from jobkeep_protocol.states import utc_now
 from jobkeepd import failpoints
 from jobkeepd.files import FileIdentity, has_room
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
@@ -95,7 +98,8 @@ class Write:
 class Committer:
     """Applies batches of writes to one connection. Used by one thread at a time, any thread.
 
-    `writes` and `commits` count what was committed. Once there is a `broken`, nothing may be
+    `writes` and `commits` count what was committed, `last_checkpoint_at` says when the log was last
+    moved into the file. Once there is a `broken`, nothing may be
     written any more, for the reason it gives. `commit_seconds` is what a commit takes now, a moving
     average. `saw_foreign_write` is for its user to take note of and to set back.
 
@@ -108,7 +112,9 @@ class Committer:
         self.commits = 0
         self.writes = 0
         self.commit_seconds = 0.0
+        self.last_checkpoint_at: datetime | None = None
         self.saw_foreign_write = False
+        self._noted: list[Event] = []
         self._database = database
         self._wal = wal_path(database)
         self._connection = connection
@@ -142,6 +148,16 @@ class Committer:
         except LockedOutError as error:
             for write in _undecided(batch):
                 write.outcome = refusal(_name_of(write), error)
+
+    def take_noted(self) -> list[Event]:
+        """What was committed since this was asked last, in the order of the commits."""
+        noted, self._noted = self._noted, []
+        return noted
+
+    @property
+    def sequence(self) -> int:
+        """The highest number that any change had."""
+        return self._tx.sequence
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -235,6 +251,8 @@ class Committer:
                 raise
             raise InCommitError from error
         self._applied.committed()
+        self._noted += self._tx.noted
+        self._tx.noted.clear()
         self.commits += 1
         self.writes += len(batch)
 
@@ -248,6 +266,7 @@ class Committer:
     def _apply(self, write: Write) -> None:
         key = write.key
         before = self._connection.total_changes
+        noted_before = len(self._tx.noted)
         self._tx.process = write.process
         try:
             if key is not None and (earlier := self._applied.reply_to(key)) is not None:
@@ -257,6 +276,7 @@ class Committer:
         except JobkeepError as error:
             if self._connection.total_changes != before:
                 raise MustUndoError from error
+            del self._tx.noted[noted_before:]
             write.outcome = error
             return
         write.outcome = reply
@@ -273,6 +293,7 @@ class Committer:
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+        self._tx.noted.clear()
         self._applied.rolled_back()
 
     def _look_for_foreign_writes(self) -> None:
@@ -309,6 +330,7 @@ class Committer:
         failpoints.reached("before checkpoint")
         pages = checkpoint(self._database, self._connection)
         failpoints.reached("after checkpoint")
+        self.last_checkpoint_at = utc_now()
         self._alarm.look(pages)
         if pages > 0:
             self._checkpoint_after = max(MIN_WRITES, writes * CHECKPOINT_PAGES // pages)

@@ -250,6 +250,13 @@ async def jobs_by_status(readers: Readers) -> dict[str, int]:
     return {str(status): int(count) for status, count in rows}
 
 
+async def claims_by_process(readers: Readers) -> dict[int, int]:
+    """How many sheets each process holds, by its pid."""
+    async with readers.connection(is_ours=True) as connection:
+        rows = await connection.execute_fetchall("SELECT pid, count(*) FROM claims GROUP BY pid")
+    return {int(pid): int(count) for pid, count in rows}
+
+
 async def known_processes(readers: Readers) -> list[ProcessId]:
     """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
     async with readers.connection(is_ours=True) as connection:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jobkeep_protocol.codec import encode_part
 from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import BackupPiece, Load
 from jobkeep_protocol.request import Read
+from jobkeepd.events import Events
 from jobkeepd.files import has_room, size_of
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
@@ -151,9 +153,18 @@ class Store:
         """How many jobs there are of each status that has any."""
         return await reads.jobs_by_status(self._readers)
 
+    async def claims_by_process(self) -> dict[int, int]:
+        """How many sheets each process holds, by its pid."""
+        return await reads.claims_by_process(self._readers)
+
     async def known_processes(self) -> list[ProcessId]:
         """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
         return await reads.known_processes(self._readers)
+
+    @property
+    def events(self) -> Events:
+        """What was committed last."""
+        return self._writer.events
 
     @property
     def writes(self) -> int:
@@ -164,6 +175,27 @@ class Store:
     def commits(self) -> int:
         """Transactions committed since the database was opened."""
         return self._writer.commits
+
+    @property
+    def batch_times(self) -> tuple[float, float]:
+        """When the transaction whose outcomes are handed out now began, and when it was on disk, by
+        `time.monotonic`."""
+        return self._writer.batch_times
+
+    @property
+    def last_checkpoint_at(self) -> datetime | None:
+        """When the log was last moved into the file since the database was opened."""
+        return self._writer.last_checkpoint_at
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Writes and transactions committed a second, lately."""
+        return self._writer.rates
+
+    @property
+    def commit_seconds(self) -> float:
+        """What a commit takes now, a moving average."""
+        return self._writer.commit_seconds
 
     @property
     def database_bytes(self) -> int:
@@ -181,6 +213,11 @@ class Store:
         return self._writer.queued
 
     @property
+    def queued_bytes(self) -> int:
+        """How much is in them."""
+        return self._writer.queued_bytes
+
+    @property
     def is_alive(self) -> bool:
         """Whether the writer moves."""
         return self._writer.is_alive
@@ -188,6 +225,7 @@ class Store:
     def reconfigure(self, limits: Limits) -> None:
         """Go by these limits from now on, but for what is set when the database is opened."""
         self._writer.limits = limits
+        self._writer.events.limits = limits
         self._readers.limits = limits
 
     async def drain(self) -> None:

@@ -1,8 +1,8 @@
 """What the statements of one write have at hand.
 
 What lives here: the connection inside its transaction, the next sequence number, who sent the
-request, and the few statements that several writes share. What may not: beginning and committing
-(that is `committer`), and what a request means (that is `writes`).
+request, what is to be told of it, and the few statements that several writes share. What may not:
+beginning and committing (that is `committer`), and what a request means (that is `writes`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from jobkeep_protocol.errors import JobNotFound
-from jobkeep_protocol.states import CheckpointState, SheetState, SheetStatus, utc_now
+from jobkeep_protocol.messages import Event, EventKind
+from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus, utc_now
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.rows import PROGRESS, SHEETS, sequence_at
+
+MAX_NOTED_CHARACTERS = 500
+"""The longest message that those who watch are told."""
 
 
 class Transaction:
@@ -25,7 +29,14 @@ class Transaction:
         self.connection = connection
         self.process: ProcessId | None = None
         """The process named by the request at hand: a job's for a save, a worker's for a claim."""
+        self.noted: list[Event] = []
+        """What this transaction does, for those who watch; without numbers yet."""
         self._sequence = self._highest_sequence()
+
+    @property
+    def sequence(self) -> int:
+        """The highest number that any change had."""
+        return self._sequence
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first row, or None."""
@@ -66,6 +77,48 @@ class Transaction:
             "WHERE name = 'sequence'))"
         )[0]
         return highest
+
+    # -- what happens --------------------------------------------------------------------------
+
+    def note_job(self, kind: EventKind, job: CheckpointState) -> None:
+        """Something happens to a job: this is how it is then."""
+        self.noted.append(
+            Event(
+                0,
+                job.updated_at,
+                kind,
+                job.job_id,
+                job.status,
+                job.revision,
+                job.last_completed_sheet,
+                job.total_sheets,
+                message=_cut(job.error_message) if job.status in _STOPPED else None,
+            )
+        )
+
+    def note_sheet(
+        self, kind: EventKind, job: CheckpointState, sheet: SheetState, why: str | None = None
+    ) -> None:
+        """Something happens to a sheet: this is how it is then, and its job."""
+        self.noted.append(
+            Event(
+                0,
+                job.updated_at,
+                kind,
+                job.job_id,
+                job.status,
+                job.revision,
+                job.last_completed_sheet,
+                job.total_sheets,
+                sheet.sheet_num,
+                sheet.status,
+                message=_cut(why or sheet.error_message),
+            )
+        )
+
+    def note(self, kind: EventKind, at: datetime, job_id: str, **fields: Any) -> None:
+        """Something else happens."""
+        self.noted.append(Event(0, at, kind, job_id, **fields))
 
     # -- jobs ---------------------------------------------------------------------------------
 
@@ -121,6 +174,21 @@ class Transaction:
             self.run("UPDATE counters SET value = ? WHERE name = 'sequence'", (self._sequence,))
         return removed
 
+
+def _cut(message: str | None) -> str | None:
+    """A message, short enough to be kept in memory with many others."""
+    if message is None or len(message) <= MAX_NOTED_CHARACTERS:
+        return message
+    return f"{message[: MAX_NOTED_CHARACTERS - 1]}…"
+
+
+_STOPPED = {
+    JobStatus.FAILED,
+    JobStatus.PAUSED,
+    JobStatus.PAUSED_AT_CHAIN,
+    JobStatus.CANCELLED,
+}
+"""A job that goes on, or is completed after all, may still have the message of what was before."""
 
 _STATUS_INDEX = 1 + SHEETS.fields.index("status")
 

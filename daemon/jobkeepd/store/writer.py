@@ -21,14 +21,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.messages import Event
+from jobkeep_protocol.states import utc_now
 from jobkeepd import failpoints
+from jobkeepd.events import Events
 from jobkeepd.limits import Limits, exceeded
 from jobkeepd.store.committer import Committer, Write
 from jobkeepd.store.failures import LockedOutError
@@ -48,6 +53,8 @@ QUICK_SECONDS = 0.002
 LONGEST_SECONDS = 15.0
 """A writer that has work and gets nothing done for longer is taken for one that hangs."""
 
+RATE_SECONDS = 10
+
 QUIET_SECONDS = 1.0
 """With nothing to do for this long, the log is checkpointed however short it is, and it is seen
 whether another program has written."""
@@ -57,7 +64,8 @@ class Writer:
     """Applies writes in groups. Belongs to the event loop it is started on.
 
     `on_broken` is called once when nothing can be written any more, and `on_foreign_write` whenever
-    another program has written to the database.
+    another program has written to the database. What was committed is published to `events` before
+    anybody is told of its outcome.
     """
 
     def __init__(
@@ -73,15 +81,21 @@ class Writer:
         self._on_broken = on_broken
         self._on_foreign_write = on_foreign_write
         self.limits = limits
+        self.events = Events(self._committer.sequence, limits)
         self._queue: deque[Write] = deque()
         self._queued_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._executor = ThreadPoolExecutor(1, "jobkeepd-writer")
         self._moved_at = self._loop.time()
+        self._began_at = 0.0
         self._closing: asyncio.Task[None] | None = None
         self._is_broken = False
         self._seen_writes = 0
+        self.batch_times = (0.0, 0.0)
+        """When the transaction whose outcomes are handed out now began, and when it was on disk."""
+        self._samples = deque([(self._loop.time(), 0, 0)], maxlen=RATE_SECONDS + 1)
+        """When, and how many writes and commits there were by then; one a second."""
         self._timer = self._loop.call_later(QUIET_SECONDS, self._on_timer)
 
     @property
@@ -93,6 +107,28 @@ class Writer:
     def commits(self) -> int:
         """Transactions committed."""
         return self._committer.commits
+
+    @property
+    def commit_seconds(self) -> float:
+        """What a commit takes now, a moving average."""
+        return self._committer.commit_seconds
+
+    @property
+    def last_checkpoint_at(self) -> datetime | None:
+        """When the log was last moved into the file."""
+        return self._committer.last_checkpoint_at
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Writes and transactions committed a second, over the last ten seconds at the most."""
+        then, writes, commits = self._samples[0]
+        seconds = max(self._loop.time() - then, QUIET_SECONDS)
+        return (self.writes - writes) / seconds, (self.commits - commits) / seconds
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much is in the writes that wait for the disk."""
+        return self._queued_bytes
 
     @property
     def queued(self) -> int:
@@ -150,6 +186,7 @@ class Writer:
     def _begin(self) -> None:
         """Commit what has come in."""
         batch = self._take_queue()
+        self._began_at = time.monotonic()
         if not self._is_quick(batch):
             self._begin_on_thread(batch)
             return
@@ -200,7 +237,9 @@ class Writer:
 
     def _deliver(self, batch: list[Write]) -> None:
         self._moved_at = self._loop.time()
+        self.batch_times = (self._began_at, time.monotonic())
         self._tell_of_foreign_writes()
+        self.events.publish(self._committer.take_noted())
         _hand_out(batch)
         if self._committer.needs_checkpoint:
             self._on_thread(self._committer.keep_house, self._go_on)
@@ -232,10 +271,13 @@ class Writer:
         if self._committer.saw_foreign_write:
             self._committer.saw_foreign_write = False
             self._on_foreign_write()
+            what = "another program has written to the database; look at the jobs themselves"
+            self.events.publish([Event(0, utc_now(), "missed", message=what)])
 
     def _on_timer(self) -> None:
         """Keep house when nothing was written since the last time."""
         self._timer = self._loop.call_later(QUIET_SECONDS, self._on_timer)
+        self._samples.append((self._loop.time(), self.writes, self.commits))
         is_quiet = self._idle.is_set() and self.writes == self._seen_writes
         self._seen_writes = self.writes
         if is_quiet:

@@ -28,6 +28,7 @@ from jobkeep_protocol.messages import (
 from jobkeep_protocol.states import (
     CheckpointState,
     JobStatus,
+    SheetState,
     SheetStatus,
     complete_job,
     complete_sheet,
@@ -82,6 +83,9 @@ def job_changed_by(request: Any) -> str | None:
 
 FEW_SHEETS = 32
 
+MAX_SHEETS_NOTED = 1_000
+"""Sheets of one save that are told of; who watches looks at the job itself for more."""
+
 
 def is_small(request: Any) -> bool:
     """Whether a request touches a few rows only, whatever is kept."""
@@ -116,19 +120,24 @@ def save(tx: Transaction, request: Save) -> Saved | None:
     if removed:
         tx.remove_sheets(state.job_id, removed)
     tx.store_sheets(state.job_id, request.sheets)
+    _note_save(tx, state, request.sheets, removed)
     return Saved(state.revision, state.updated_at, sequence)
 
 
 @writes(Delete)
 def delete(tx: Transaction, request: Delete) -> bool:
     """Remove a job; its sheets, claims and history go with it by their foreign keys."""
-    return tx.remove_job(request.job_id)
+    was_there = tx.remove_job(request.job_id)
+    if was_there:
+        tx.note("deleted", utc_now(), request.job_id)
+    return was_there
 
 
 @writes(MarkSheetStatus)
 def mark_sheet_status(tx: Transaction, request: MarkSheetStatus) -> None:
     """Apply the transition that belongs to a status."""
     job = tx.progress(request.job_id)
+    status_before = job.status
     check_sheet_num(request.sheet_num, job.total_sheets)
     sheet = tx.sheet(request.job_id, request.sheet_num)
     match request.status:
@@ -151,6 +160,7 @@ def mark_sheet_status(tx: Transaction, request: MarkSheetStatus) -> None:
         if completed >= job.total_sheets:
             complete_job(job)
     tx.store_progress(job)
+    _note_sheet(tx, job, sheet, status_before)
 
 
 @writes(SaveSheet)
@@ -160,6 +170,7 @@ def save_sheet(tx: Transaction, request: SaveSheet) -> int:
     check_sheet_num(request.sheet.sheet_num, job.total_sheets)
     tx.store_sheets(request.job_id, [request.sheet])
     tx.store_progress(job)
+    tx.note_sheet("sheet", job, request.sheet)
     return job.revision
 
 
@@ -167,6 +178,7 @@ def save_sheet(tx: Transaction, request: SaveSheet) -> int:
 def claim_next_sheet(tx: Transaction, request: ClaimNextSheet) -> int | None:
     """Give the first sheet that can be worked on to the process of the request."""
     job = tx.progress(request.job_id)
+    status_before = job.status
     if job.status in {JobStatus.COMPLETED, JobStatus.CANCELLED}:
         return None
     number = _first_claimable(tx, job, request.max_attempts)
@@ -178,6 +190,7 @@ def claim_next_sheet(tx: Transaction, request: ClaimNextSheet) -> int | None:
     start_sheet(job, sheet)
     tx.store_sheets(request.job_id, [sheet])
     tx.store_progress(job)
+    _note_sheet(tx, job, sheet, status_before)
     _store_claimer(tx, request.job_id, number)
     return number
 
@@ -189,6 +202,7 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
     if found is None:
         return None
     check_sheet_num(request.sheet_num, found[0])
+    now = utc_now()
     cursor = tx.connection.execute(
         _INSERT_EXECUTION,
         (
@@ -199,7 +213,7 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
             request.output,
             request.exit_code,
             request.duration_seconds,
-            to_text(utc_now()),
+            to_text(now),
         ),
     )
     tx.run(
@@ -215,6 +229,14 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
             request.job_id,
         ),
     )
+    tx.note(
+        *("execution", now, request.job_id),
+        sheet_num=request.sheet_num,
+        execution_id=cursor.lastrowid,
+        attempt_num=request.attempt_num,
+        exit_code=request.exit_code,
+        duration_seconds=request.duration_seconds,
+    )
     return cursor.lastrowid
 
 
@@ -229,7 +251,7 @@ def release_process(tx: Transaction, request: ReleaseProcess) -> Released:
         _pause(tx, job_id, None)
     claims = tx.take("claims", "job_id, sheet_num", _OF_PROCESS, request.process)
     for job_id, sheet_num in claims:
-        _give_back(tx, job_id, sheet_num)
+        _give_back(tx, job_id, sheet_num, request.process)
     worked_on = tx.take("workers", "job_id", _OF_PROCESS, request.process)
     abandoned = [job_id for (job_id,) in worked_on if _is_abandoned(tx, job_id)]
     for job_id in abandoned:
@@ -237,14 +259,40 @@ def release_process(tx: Transaction, request: ReleaseProcess) -> Released:
     return Released(jobs + abandoned, claims)
 
 
+def _note_save(
+    tx: Transaction, state: CheckpointState, sheets: Sequence[SheetState], removed: Sequence[int]
+) -> None:
+    """Tell of a save: the job, then its sheets; of a large one not all of them."""
+    tx.note_job("job", state)
+    for sheet in sheets[:MAX_SHEETS_NOTED]:
+        tx.note_sheet("sheet", state, sheet)
+    at, job_id = state.updated_at, state.job_id
+    for number in removed[: max(0, MAX_SHEETS_NOTED - len(sheets))]:
+        tx.note("deleted", at, job_id, sheet_num=number)
+    left_out = len(sheets) + len(removed) - MAX_SHEETS_NOTED
+    if left_out > 0:
+        what = f"{left_out} more sheets were saved or removed at once; look at the job itself"
+        tx.note("missed", at, job_id, message=what)
+
+
+def _note_sheet(
+    tx: Transaction, job: CheckpointState, sheet: SheetState, status_before: JobStatus
+) -> None:
+    """Tell of a sheet, and of its job when that has another status now."""
+    tx.note_sheet("sheet", job, sheet)
+    if job.status is not status_before:
+        tx.note_job("job", job)
+
+
 def _pause(tx: Transaction, job_id: str, reason: str | None) -> None:
     """Nobody runs this job any more."""
     job = tx.progress(job_id)
     job.mark_zombie_detected(reason)
     tx.store_progress(job)
+    tx.note_job("zombie", job)
 
 
-def _give_back(tx: Transaction, job_id: str, sheet_num: int) -> None:
+def _give_back(tx: Transaction, job_id: str, sheet_num: int, claimer: ProcessId) -> None:
     """A sheet whose claimer is dead is pending again."""
     job = tx.progress(job_id)
     sheet = tx.sheet(job_id, sheet_num)
@@ -253,6 +301,8 @@ def _give_back(tx: Transaction, job_id: str, sheet_num: int) -> None:
         job.current_sheet = None
     tx.store_sheets(job_id, [sheet])
     tx.store_progress(job)
+    why = f"process {claimer.pid}, which had claimed it, is gone"
+    tx.note_sheet("zombie", job, sheet, why)
 
 
 def _is_abandoned(tx: Transaction, job_id: str) -> bool:
