@@ -163,13 +163,14 @@ def check_role(peer: Peer, request: Request[Any]) -> None:
 
     Raises PermissionDenied, naming the role that is needed.
     """
-    if _RANKS[peer.role] < _RANKS[request.role]:
+    needed = request.role_needed
+    if _RANKS[peer.role] < _RANKS[needed]:
         name = operation_name(type(request).__name__)
         raise PermissionDenied(
-            f"{name} needs the role {request.role}, and uid {peer.uid} has the role {peer.role}; "
-            f"run it as root or as the user of the daemon, or have `--{request.role}s` of the "
+            f"{name} needs the role {needed}, and uid {peer.uid} has the role {peer.role}; "
+            f"run it as root or as the user of the daemon, or have `--{needed}s` of the "
             "daemon name this user",
-            {"operation": name, "role": request.role, "uid": peer.uid},
+            {"operation": name, "role": needed, "uid": peer.uid},
         )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobkeep_protocol import calls
+from jobkeep_protocol import calls, messages
 from jobkeep_protocol.backend import highest_sheet
 from jobkeep_protocol.codec import (
     decode_reply,
@@ -21,10 +22,11 @@ from jobkeep_protocol.codec import (
 )
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.face import AsyncFace, OwnStateCalls
-from jobkeep_protocol.request import Request
+from jobkeep_protocol.request import Request, Stream
 from jobkeep_protocol.states import CheckpointState
-from jobkeepd.access import Peer
+from jobkeepd.access import Peer, command_of
 from jobkeepd.durable import make_directory
+from jobkeepd.exchange import Exchange
 from jobkeepd.operations import Operations
 from jobkeepd.store.connection import Durability
 from jobkeepd.store.store import Store
@@ -56,6 +58,15 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def call(self, request: Request[T]) -> T:
+        """Send one request of `jobkeep_protocol.messages` and give its reply; those about a daemon
+        raise JobkeepError."""
+        operations = await self._open()
+        reply = await calls.run(calls.ask(request), partial(self._exchange, operations))
+        if isinstance(request, Stream) and operations is not self._operations:
+            raise StorageError(f"{self.db_path} was closed while it was watched")
+        return reply
+
     async def infer_state_from_artifacts(
         self, job_id: str, workspace: str | Path, artifact_pattern: str
     ) -> int | None:
@@ -80,16 +91,15 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
 
     async def _run(self, call: calls.Call[T]) -> T:
         operations = await self._open()
-        return await calls.run(call, lambda request: self._exchange(operations, request))
+        return await calls.run(call, partial(self._exchange, operations))
 
     async def _exchange(self, operations: Operations, request: Request[Any]) -> Any:
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         body = encode_request(next(self._ids), request)
         request_id, message = open_envelope(body)
         decoded = decode_request(message)
-        operations.dispatch(
-            Peer.this_process(), b"", request_id, decoded, answered.set_result, len(body)
-        )
+        caller = _ThisProcess(answered)
+        operations.dispatch(Exchange(caller, request_id, decoded, len(body), len(body)))
         _, reply = open_envelope(await asyncio.shield(answered))
         return decode_reply(type(request), reply)
 
@@ -101,6 +111,28 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
                 self._operations = Operations(self._store)
                 await self._operations.start()
             return self._operations
+
+
+class _ThisProcess:
+    """The caller of one request that came over no socket."""
+
+    client_id = b""
+    connection_id = 0
+    dialect: messages.Dialect = "binary"
+    is_open = True
+
+    def __init__(self, answered: asyncio.Future[bytes]) -> None:
+        self.peer = Peer.this_process()
+        self._answered = answered
+
+    @property
+    def command(self) -> str:
+        return command_of(self.peer.pid)
+
+    def answer(self, exchange: Exchange, body: bytes) -> int:
+        del exchange  # there is one for each caller
+        self._answered.set_result(body)
+        return len(body)
 
 
 def _ignore(_: StorageError) -> None:

@@ -10,6 +10,7 @@ has most of it loses the connection that has most of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -83,9 +84,9 @@ class SharedMemory:
 class Connections:
     """The connections of a daemon. Belongs to its event loop."""
 
-    def __init__(self, limits: Limits, on_end: Callable[[], None]) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._on_end = on_end
+        self._one_ended = asyncio.Event()
         self._sessions: set[Session] = set()
         self._without_hello: dict[Session, None] = {}  # the one that waits longest comes first
         self._by_uid: Counter[int] = Counter()
@@ -112,8 +113,30 @@ class Connections:
         return len(self._sessions)
 
     def all(self) -> list[Session]:
-        """Those that are open now."""
-        return list(self._sessions)
+        """Those that are open now, the oldest first."""
+        return sorted(self._sessions, key=lambda session: session.connection_id)
+
+    async def drain(self) -> None:
+        """Answer what was received, then close every connection."""
+        for session in self.all():
+            session.end_streams()
+            session.drain()
+        while self._sessions:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+
+    def abort_all(self) -> None:
+        """End every connection without answering."""
+        for session in self.all():
+            session.abort()
+
+    def abort(self, connection_id: int) -> Peer | None:
+        """End one connection without answering; gives whose it was, None when there is none."""
+        for session in self._sessions:
+            if session.connection_id == connection_id:
+                session.abort()
+                return session.peer
+        return None
 
     def let_in(self, session: Session) -> None:
         """A peer has connected. Raises LimitExceeded when there is no place for it."""
@@ -150,7 +173,7 @@ class Connections:
             del self._by_uid[uid]
         self.unsent.ended(session)
         self.unfinished.ended(session)
-        self._on_end()
+        self._one_ended.set()
 
     def _check_places(self, peer: Peer) -> None:
         places = self._limits.max_connections

@@ -18,17 +18,18 @@ import os
 import resource
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from jobkeep_protocol.errors import InvalidRequest, StorageError
-from jobkeep_protocol.messages import DaemonStatus
 from jobkeep_protocol.version import __version__
 from jobkeepd.access import Access
+from jobkeepd.accounts import Accounts
+from jobkeepd.connections import Connections
 from jobkeepd.durable import make_directory
+from jobkeepd.inspector import DaemonInspector
 from jobkeepd.logs import set_log_level
 from jobkeepd.operations import Operations
 from jobkeepd.reporter import Reporter
@@ -68,7 +69,6 @@ class Daemon:
         self._settings = settings
         self._reread = reread
         self._manager = ServiceManager(os.environ)
-        self._started = time.monotonic()
         self._stop = asyncio.Event()
         self._broken: StorageError | None = None
         self._is_ready = False
@@ -124,17 +124,23 @@ class Daemon:
             self._settings.cache_bytes,
             self._settings,
         )
-        self._operations = Operations(self._store, self._describe)
+        accounts, self._connections = Accounts(), Connections(self._settings)
+        socket_path = path if handed is None else Path(handed.getsockname())
+        self._inspector = DaemonInspector(
+            self._store, self._connections, accounts, self._settings, socket_path
+        )
+        self._operations = Operations(self._store, accounts, self._inspector)
         self._server = Server(
-            path,
+            socket_path,
             self._operations,
+            self._connections,
             handed=handed,
             access=access,
             limits=self._settings,
             mode=mode,
             group=self._settings.socket_group,
         )
-        self._reporter = Reporter(self._manager, self._store, self._describe)
+        self._reporter = Reporter(self._manager, self._store, self._inspector.status)
         self._handle_signals()  # before, nothing could answer them: any ends the process
         try:
             await self._operations.start()
@@ -154,11 +160,12 @@ class Daemon:
     async def _close(self) -> None:
         self._reporter.stopping()
         self._server.stop_accepting()
+        self._operations.end_waits()
         try:
-            await asyncio.wait_for(self._server.drain(), DRAIN_SECONDS)
+            await asyncio.wait_for(self._connections.drain(), DRAIN_SECONDS)
         except TimeoutError:
-            log.warning("%d clients did not take their replies", len(self._server.connections))
-        self._server.abort()
+            log.warning("%d clients did not take their replies", len(self._connections))
+        self._connections.abort_all()
         await self._operations.close()
         await self._store.close()
         await self._reporter.close()
@@ -196,6 +203,7 @@ class Daemon:
         set_log_level(settings)
         self._server.reconfigure(access, settings)
         self._store.reconfigure(settings)
+        self._inspector.limits = settings
         outcome = f"the configuration was read again; changed: {', '.join(taken) or 'nothing'}"
         log.info("%s", outcome)
         if fixed:
@@ -205,23 +213,6 @@ class Daemon:
     def _on_broken(self, error: StorageError) -> None:
         self._broken = error
         self.stop()
-
-    async def _describe(self) -> DaemonStatus:
-        return DaemonStatus(
-            pid=os.getpid(),
-            version=__version__,
-            uptime_seconds=round(time.monotonic() - self._started, 3),
-            socket=str(self._server.path.absolute()),
-            database=str(self._store.database.absolute()),
-            database_bytes=self._store.database_bytes,
-            wal_bytes=self._store.wal_bytes,
-            durability=self._store.durability,
-            schema_version=self._store.schema_version,
-            clients=len(self._server.connections),
-            jobs=await self._store.jobs_by_status(),
-            writes=self._store.writes,
-            commits=self._store.commits,
-        )
 
 
 def _take_all_descriptors(wanted: int) -> None:

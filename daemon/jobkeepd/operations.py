@@ -3,8 +3,8 @@
 What lives here: what happens to every request between the session and the store, and what follows
 from the death of a process. What may not: bytes and sockets on the one side, SQL on the other.
 
-A reply is a body, encoded, and is given to the caller's `reply`: for a write after the commit that
-holds it.
+A reply is a body, encoded, and is given to the caller of the exchange: for a write after the commit
+that holds it.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from jobkeep_protocol.codec import encode_error, encode_reply
 from jobkeep_protocol.errors import JobkeepError, PermissionDenied
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
+    ConnectedClient,
     DaemonStatus,
+    KillClient,
+    ListClients,
     Load,
+    Monitor,
     ReadBackup,
     Save,
+    SlowLog,
     StartBackup,
     Status,
+    Watch,
 )
 from jobkeep_protocol.request import (
     Read,
     Request,
+    Stream,
     Write,
     operation_name,
 )
 from jobkeepd.access import Peer, check_role
+from jobkeepd.accounts import Accounts, fields_of
+from jobkeepd.exchange import Caller, Exchange
 from jobkeepd.processes import Processes, ProcessId
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.store import Store
 from jobkeepd.turns import Turns
 
 log = logging.getLogger(__name__)
-
-Reply = Callable[[bytes], None]
 
 READS_AT_ONCE = 8
 """More than there are connections that read, so that none of them has to wait for the loop; those
@@ -51,22 +57,39 @@ SWEEP_SECONDS = 30.0
 """How often all known processes are looked at again, should a death have gone unnoticed."""
 
 
-def _always() -> bool:
-    return True
+class Inspector(Protocol):
+    """Answers what is asked about the daemon as a whole."""
+
+    async def status(self) -> DaemonStatus:
+        """How the daemon is."""
+
+    async def clients(self) -> list[ConnectedClient]:
+        """Every connection."""
+
+    def kill(self, connection_id: int, by: Peer) -> bool:
+        """End a connection; False when there is none of this id."""
 
 
 class Operations:
     """Answers requests out of one store. Belongs to the event loop it is made on.
 
-    `status` gives the reply to a status request.
+    Without an `inspector` nothing can be asked about the daemon: there is none.
     """
 
-    def __init__(self, store: Store, status: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        accounts: Accounts | None = None,
+        inspector: Inspector | None = None,
+    ) -> None:
+        self.accounts = accounts or Accounts()
         self._store = store
-        self._status = status
+        self._inspector = inspector
         self._processes = Processes(self._on_death)
         self._turns = Turns(READS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: dict[Caller, set[asyncio.Task[None]]] = {}
+        """Streams that wait for something new, by who waits."""
         self._releases: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -76,49 +99,51 @@ class Operations:
         await self._sweep()
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
 
-    def dispatch(
-        self,
-        peer: Peer,
-        client_id: bytes,
-        request_id: int,
-        request: Request[Any],
-        reply: Reply,
-        size: int,
-        is_wanted: Callable[[], bool] = _always,
-    ) -> None:
-        """Answer a request whose body had `size` bytes; `reply` gets the body of the answer, now or
-        later, exactly once.
+    def dispatch(self, exchange: Exchange) -> None:
+        """Answer a request; its caller gets the body of the answer, now or later, exactly once.
 
-        A read whose turn comes when its answer `is_wanted` no more is dropped, and not answered:
-        a client that asks and leaves, again and again, would leave the daemon to work for nobody.
+        A read whose turn comes when its caller is there no more is dropped, and not answered: a
+        client that asks and leaves, again and again, would leave the daemon to work for nobody.
         """
-        if log.isEnabledFor(logging.DEBUG):
-            reply = _and_log(reply, peer, request)
+        request, peer = exchange.request, exchange.caller.peer
         try:
             check_role(peer, request)
             if isinstance(request, Write):
                 self._store.submit(
                     request,
-                    RequestKey(client_id, request_id),
+                    RequestKey(exchange.caller.client_id, exchange.request_id),
                     self._process_named_by(request, peer),
-                    partial(_written, request_id, reply),
-                    size,
+                    partial(self._written, exchange),
+                    exchange.size,
                 )
             elif (known := self._known_reply(request)) is not None:
-                reply(encode_reply(request_id, known))
+                self._finish(exchange, encode_reply(exchange.request_id, known))
+            elif isinstance(request, Stream):
+                self._start_to_wait(exchange)
             else:
-                task = asyncio.create_task(self._read(peer, request_id, request, reply, is_wanted))
+                task = asyncio.create_task(self._read(exchange))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         except JobkeepError as error:
             if isinstance(error, PermissionDenied):
-                log.warning("%s was denied: %s", peer, error, extra=_fields(peer, request))
-            reply(encode_error(request_id, error))
+                log.warning("%s was denied: %s", peer, error, extra=fields_of(exchange))
+            self._fail(exchange, error)
+
+    def gave_up(self, caller: Caller) -> None:
+        """This caller is there no more: nobody is to be told of anything new."""
+        for task in self._waits.get(caller, ()):
+            task.cancel()
+
+    def end_waits(self) -> None:
+        """The daemon ends: whoever waits for something new gets what there is."""
+        self.accounts.monitor.end_waits()
+        self._store.events.end_waits()
 
     async def drain(self) -> None:
         """Wait until everything dispatched has been answered."""
-        while self._tasks or self._releases:
-            await asyncio.wait(self._tasks | self._releases)
+        self.end_waits()
+        while under_way := self._tasks.union(self._releases, *self._waits.values()):
+            await asyncio.wait(under_way)
         await self._store.drain()
 
     async def close(self) -> None:
@@ -138,53 +163,89 @@ class Operations:
         self._processes.report_deaths()
         return None if self._releases else known
 
-    async def _read(
-        self,
-        peer: Peer,
-        request_id: int,
-        request: Request[Any],
-        reply: Reply,
-        is_wanted: Callable[[], bool],
-    ) -> None:
-        if isinstance(request, Load):
-            await self._settle_deaths()  # which is a write: nobody else's read waits for it
-        async with self._turns.turn_of(peer.uid):
-            if is_wanted():
-                reply(await self._answer(request_id, request))
+    def _written(self, exchange: Exchange, outcome: bytes | JobkeepError) -> None:
+        exchange.turn_came(*self._store.batch_times)
+        if isinstance(outcome, JobkeepError):
+            self._fail(exchange, outcome)
+        else:
+            self._finish(exchange, outcome)
 
-    async def _answer(self, request_id: int, request: Request[Any]) -> bytes:
+    def _start_to_wait(self, exchange: Exchange) -> None:
+        task = asyncio.create_task(self._wait(exchange))
+        waits = self._waits.setdefault(exchange.caller, set())
+        waits.add(task)
+
+        def forget(task: asyncio.Task[None]) -> None:
+            waits.discard(task)
+            if not waits and self._waits.get(exchange.caller) is waits:
+                del self._waits[exchange.caller]
+
+        task.add_done_callback(forget)
+
+    async def _wait(self, exchange: Exchange) -> None:
+        """Answer a request that waits until there is something new, without a turn of its own."""
+        body = await self._answer(exchange)
+        exchange.wait_ended()
+        self._finish(exchange, body)
+
+    async def _read(self, exchange: Exchange) -> None:
+        if isinstance(exchange.request, Load):
+            await self._settle_deaths()  # which is a write: nobody else's read waits for it
+        async with self._turns.turn_of(exchange.caller.peer.uid):
+            if exchange.caller.is_open:
+                now = time.monotonic()
+                exchange.turn_came(now, now)
+                self._finish(exchange, await self._answer(exchange))
+
+    async def _answer(self, exchange: Exchange) -> bytes:
         """The body of the answer to a read."""
-        name = operation_name(type(request).__name__)
+        request_id = exchange.request_id
+        name = operation_name(type(exchange.request).__name__)
         try:
-            return encode_reply(request_id, await self._result_of(request))
+            return encode_reply(request_id, await self._result_of(exchange))
         except JobkeepError as error:
-            return encode_error(request_id, error)
+            exchange.error = error
         except Exception as error:
             log.exception("a defect in %s", name, extra={"operation": name})
-            return encode_error(
-                request_id,
-                JobkeepError(
-                    f"a defect of jobkeepd in {name} ({type(error).__name__}: {error}); its log "
-                    "has the details"
-                ),
+            exchange.error = JobkeepError(
+                f"a defect of jobkeepd in {name} ({type(error).__name__}: {error}); its log has "
+                "the details"
             )
+        return encode_error(request_id, exchange.error)
 
-    async def _result_of(self, request: Request[Any]) -> Any:
-        match request:
-            case Status():
-                return await self._describe()
+    async def _result_of(self, exchange: Exchange) -> Any:
+        match request := exchange.request:
             case StartBackup():
                 return self._store.start_backup()
             case ReadBackup():
                 return await self._store.read_backup(request.backup_id, request.offset)
+            case SlowLog():
+                return self.accounts.slow.slowest(request.limit)
+            case Monitor():
+                return await self.accounts.monitor.page(request, self.accounts.last)
+            case Watch():
+                return await self._store.events.page(request)
+            case Status():
+                return await self._inspected().status()
+            case ListClients():
+                return await self._inspected().clients()
+            case KillClient():
+                return self._inspected().kill(request.connection_id, exchange.caller.peer)
         assert isinstance(request, Read), request
         return await self._store.read(request)
 
-    async def _describe(self) -> DaemonStatus:
-        if self._status is None:
-            raise JobkeepError("an embedded backend has no status; ask a daemon")
-        status: DaemonStatus = await self._status()
-        return status
+    def _inspected(self) -> Inspector:
+        if self._inspector is None:
+            raise JobkeepError("an embedded backend is no daemon; ask one")
+        return self._inspector
+
+    def _finish(self, exchange: Exchange, body: bytes) -> None:
+        """Give the answer, and take it into account."""
+        self.accounts.answered(exchange, body, exchange.caller.answer(exchange, body))
+
+    def _fail(self, exchange: Exchange, error: JobkeepError) -> None:
+        exchange.error = error
+        self._finish(exchange, encode_error(exchange.request_id, error))
 
     # -- processes ----------------------------------------------------------------------------
 
@@ -243,40 +304,3 @@ class Operations:
                 await self._sweep()
             except JobkeepError as error:
                 log.error("looking for dead processes failed, and is tried again: %s", error)
-
-
-def _written(request_id: int, reply: Reply, outcome: bytes | JobkeepError) -> None:
-    if isinstance(outcome, JobkeepError):
-        outcome = encode_error(request_id, outcome)
-    reply(outcome)
-
-
-def _fields(peer: Peer, request: Request[Any]) -> dict[str, Any]:
-    """What log lines about a request can be found by."""
-    state = getattr(request, "state", request)
-    return {
-        **peer.fields,
-        "operation": operation_name(type(request).__name__),
-        "job": getattr(state, "job_id", None),
-    }
-
-
-def _and_log(reply: Reply, peer: Peer, request: Request[Any]) -> Reply:
-    """The same reply, and a log line that says how long it took."""
-    began = time.monotonic()
-
-    def answer(body: bytes) -> None:
-        fields = {**_fields(peer, request), "duration": round(time.monotonic() - began, 6)}
-        log.debug(
-            "%s of %s by uid %d, pid %d: %d bytes after %g s",
-            fields["operation"],
-            "no job" if fields["job"] is None else f"job {fields['job']!r}",
-            peer.uid,
-            peer.pid,
-            len(body),
-            fields["duration"],
-            extra=fields,
-        )
-        reply(body)
-
-    return answer

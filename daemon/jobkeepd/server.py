@@ -46,7 +46,7 @@ class SocketInUse(SocketError):
 
 
 class Server:
-    """Listens on one socket and keeps the sessions that came in through it.
+    """Listens on one socket; the sessions that come in through it are among `connections`.
 
     `mode` and `group` are those of the socket file: who may connect. A socket that was `handed`
     over has its own.
@@ -56,6 +56,7 @@ class Server:
         self,
         path: Path,
         operations: Operations,
+        connections: Connections,
         *,
         access: Access,
         limits: Limits,
@@ -63,15 +64,14 @@ class Server:
         group: str = "",
         handed: socket.socket | None = None,
     ) -> None:
-        self.path = path if handed is None else Path(handed.getsockname())
-        self.connections = Connections(limits, self._on_end)
+        self.path = path
+        self._connections = connections
         self._operations = operations
         self._access = access
         self._limits = limits
         self._handed = handed
         self._mode = mode
         self._gid = number_of_group(group) if group else -1
-        self._one_ended = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._identity: FileIdentity | None = None
 
@@ -95,7 +95,7 @@ class Server:
         """Hold new connections to these rules; those that are open keep what they were told."""
         self._access = access
         self._limits = limits
-        self.connections.reconfigure(limits)
+        self._connections.reconfigure(limits)
 
     def stop_accepting(self) -> None:
         """Take no more connections, and the file away, so that clients do not wait for us.
@@ -108,24 +108,8 @@ class Server:
             self.path.unlink()
         self._identity = None
 
-    async def drain(self) -> None:
-        """Answer what was received, then close every connection."""
-        for session in self.connections.all():
-            session.drain()
-        while len(self.connections):
-            self._one_ended.clear()
-            await self._one_ended.wait()
-
-    def abort(self) -> None:
-        """Close every connection without answering."""
-        for session in self.connections.all():
-            session.abort()
-
     def _new_session(self) -> Session:
-        return Session(self._operations, self.connections, self._access, self._limits)
-
-    def _on_end(self) -> None:
-        self._one_ended.set()
+        return Session(self._operations, self._connections, self._access, self._limits)
 
 
 def _listen(path: Path, mode: int, gid: int) -> socket.socket:

@@ -280,8 +280,10 @@ def test_each_request_has_a_line_with_its_duration_when_that_is_wanted(
         wire.save(CheckpointState(job_id="job", total_sheets=1))
         wire.ask(Load("job"))
 
-    found = {line["operation"]: line for line in lines_of(daemon_process) if "operation" in line}
-    assert found.keys() == {"save", "load"}
-    for line in found.values():
+    def found() -> dict[str, Any]:
+        return {one["operation"]: one for one in lines_of(daemon_process) if "operation" in one}
+
+    wait_until(lambda: found().keys() == {"save", "load"})
+    for line in found().values():
         assert (line["job"], line["client_uid"]) == ("job", os.getuid())
         assert line["duration"] >= 0

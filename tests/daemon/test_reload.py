@@ -126,7 +126,7 @@ def test_level_of_log_lines_takes_effect(configured: Configured) -> None:
         configured.reload("log_level = 'debug'")
 
         wire.ask(Status())
-    assert "status of no job by uid" in configured.process.log
+    wait_until(lambda: "status of no job by uid" in configured.process.log)
 
 
 @pytest.mark.parametrize("name", sorted(RELOADABLE & set(Limits.__struct_fields__)))
@@ -138,14 +138,14 @@ async def test_each_limit_reaches_all_who_go_by_it(tmp_path: Path, name: str) ->
 
     daemon._take_over(after)
 
-    server, store = daemon._server, daemon._store
+    server, store, connections = daemon._server, daemon._store, daemon._connections
     holders: list[Any] = [
-        *(server._limits, server.connections._limits),
+        *(server._limits, connections._limits, daemon._inspector.limits),
         *(store._writer.limits, store._readers.limits),
     ]
     assert [getattr(one, name) for one in holders] == [getattr(after, name)] * len(holders)
-    assert server.connections.unsent.maximum == daemon._settings.max_unsent_bytes
-    assert server.connections.unfinished.maximum == daemon._settings.max_unfinished_bytes
+    assert connections.unsent.maximum == daemon._settings.max_unsent_bytes
+    assert connections.unfinished.maximum == daemon._settings.max_unfinished_bytes
     await daemon._close()
 
 

@@ -19,7 +19,10 @@ from jobkeep_protocol.codec import (
 )
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.framing import FrameReader
+from jobkeep_protocol.json_text import MessageReader
 from jobkeep_protocol.request import Request, operation_name
+from jobkeep_protocol.varlink import decode_call, own_reply, to_request
+from jobkeep_protocol.varlink import encode_error as encode_call_error
 from tests.fuzz.conversations import requests_of_replies
 
 LONGEST_REASON = 1_000
@@ -38,6 +41,19 @@ def outcomes_in_daemon(pieces: Iterable[bytes]) -> list[Outcome]:
             for body in reader.receive_data(piece):
                 request_id, message = open_envelope(body)
                 found.append((f"{request_id} {bytes(message).hex()}", _request_in(message)))
+    except ProtocolError as error:
+        found.append(("the end", reason(error)))
+    return found
+
+
+def outcomes_of_calls(pieces: Iterable[bytes]) -> list[Outcome]:
+    """What a daemon makes of the bytes of a client that speaks JSON, message by message."""
+    reader = MessageReader()
+    found: list[Outcome] = []
+    try:
+        for piece in pieces:
+            for body, end in reader.receive_data(piece):
+                found.append((f"{body.hex()} {end.hex()}", _called_in(body)))
     except ProtocolError as error:
         found.append(("the end", reason(error)))
     return found
@@ -74,6 +90,23 @@ def _request_in(message: bytes) -> str:
         return reason(error)
     _check_can_be_sent_again(request)
     return operation_name(type(request).__name__)
+
+
+def _called_in(body: bytes) -> str:
+    call = decode_call(body)
+    try:
+        if own_reply(call) is not None:
+            return "of the service"
+        request, _ = to_request(call)
+    except JobkeepError as error:
+        _check_is_short(error)
+        return reason(error)
+    _check_can_be_sent_again(request)
+    return operation_name(type(request).__name__)
+
+
+def _check_is_short(error: JobkeepError) -> None:
+    assert len(encode_call_error(error)) <= 2 * LONGEST_REASON, error
 
 
 def _check_can_be_sent_again(request: Request[object]) -> None:

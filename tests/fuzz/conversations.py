@@ -11,16 +11,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jobkeep import Client, JobNotFound
 from jobkeep_protocol.codec import encode_error, encode_reply, encode_request
 from jobkeep_protocol.messages import HELLO_ID, SLOTS, Hello
-from jobkeep_protocol.request import Request
+from jobkeep_protocol.request import Request, Stream
 from jobkeep_protocol.states import CheckpointState, SheetState
+from jobkeep_protocol.varlink import INTERFACE, SERVICE, to_json
 from tests.client.proxy import Proxy
-from tests.fuzz.dialects import FRAMES, Dialect
+from tests.fuzz.dialects import FRAMES, JSON, Dialect
 from tests.protocol.examples import ERRORS, REPLIES, REQUESTS, full_job, full_sheet
 
 RECORDED_JOB = "recorded job"
@@ -47,9 +50,35 @@ def of_all_requests() -> Conversation:
     """Every example of a request, behind a hello."""
     hello = REQUESTS["hello"]
     assert isinstance(hello, Hello)
-    others = [request for request in REQUESTS.values() if not isinstance(request, Hello)]
-    messages = [encode_request(number, one) for number, one in enumerate([hello, *others])]
+    messages = [encode_request(number, one) for number, one in enumerate([hello, *_but_hellos()])]
     return Conversation(FRAMES, messages, hello.client_id)
+
+
+def of_all_calls() -> Conversation:
+    """The same in JSON, and what only that dialect has."""
+    calls = [
+        {"method": f"{SERVICE}.GetInfo"},
+        *[_call_of(request) for request in _but_hellos()],
+        {"method": f"{SERVICE}.GetInterfaceDescription", "parameters": {"interface": INTERFACE}},
+        {"method": f"{INTERFACE}.ListJobs", "parameters": {"after": 0}, "more": True},
+        {"method": f"{INTERFACE}.GetNextSheet", "parameters": {"job_id": "job"}, "oneway": True},
+        {"method": f"{INTERFACE}.Status", "upgrade": False, "com.example": {"x": [1]}},
+    ]
+    return Conversation(JSON, [JSON.encode(call) for call in calls])
+
+
+def _call_of(request: Request[Any]) -> dict[str, Any]:
+    parameters = msgspec.Raw(to_json(request))
+    return {"method": f"{INTERFACE}.{type(request).__name__}", "parameters": parameters}
+
+
+def _but_hellos() -> list[Request[Any]]:
+    """Every other example of a request. Those that wait for something new do not wait."""
+    return [
+        replace(request, wait_seconds=0.0) if isinstance(request, Stream) else request
+        for request in REQUESTS.values()
+        if not isinstance(request, Hello)
+    ]
 
 
 def requests_of_replies() -> list[Request[Any]]:

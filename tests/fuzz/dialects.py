@@ -7,7 +7,8 @@ to spoil (that is `mutations`). Another dialect of the same socket is another ob
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -125,3 +126,117 @@ def _with_length(length: int, body: bytes) -> bytes:
 
 
 FRAMES = Frames()
+
+
+class Json:
+    """One object of JSON after the other, each ended by NUL or by a newline."""
+
+    name = "json"
+
+    odd_values: Sequence[bytes] = (
+        b"",
+        b"{",
+        b"}",
+        b'"',
+        b'"\\',
+        b"\0",
+        b"\n",
+        b"\r\n\n",
+        b"}\n{",
+        b'"}\n{"',
+        b'"a\nb"',
+        b'"a\tb"',
+        b'"\\u0000"',
+        b'"\\ud800"',  # half of a pair
+        b'"\\ud83d\\ude00"',
+        b'"\\"}{\\\\"',
+        b'"\xff"',  # no UTF-8
+        b'"\xed\xa0\x80"',
+        b"\xef\xbb\xbf{}",
+        b"NaN",
+        b"Infinity",
+        b"-0",
+        b"01",
+        b"1.0",
+        b"1e5",
+        b"1e999",
+        b"-1e-999",
+        b"0.1e",
+        b"9" * 30,
+        b"9" * 5_000,
+        b"-9223372036854775809",
+        b"18446744073709551616",
+        b"tru",
+        b"undefined",
+        b"/* no */ 1",
+        b"[1,]",
+        b'{"x":1,"x":2}',
+        b'{"method":"org.jobkeep.Status"}',
+        b"{1:2}",
+        b"[" * 60 + b"]" * 60,  # as deep as allowed, too deep, deeper than any decoder goes
+        b"[" * 200 + b"]" * 200,
+        b'{"x":' * 70 + b"1" + b"}" * 70,
+        b"[" * 20_000 + b"]" * 20_000,
+        b"[" + b"{}," * 5_000 + b"0]",
+    )
+
+    def split(self, stream: bytes) -> list[bytes]:
+        """The messages, found character by character, as the reader must not do it."""
+        found = list(_objects(stream))
+        return [message for message, _ in found]
+
+    def join(self, messages: Iterable[bytes]) -> bytes:
+        """Each with an end, which is a newline and a NUL in turn."""
+        ends = itertools.cycle([b"\n", b"\0"])
+        return b"".join(message + end for message, end in zip(messages, ends, strict=False))
+
+    def join_wrongly(self, messages: Sequence[bytes], random: Random) -> bytes:
+        """One of them with an end too few, too many, or in its middle."""
+        wrong = random.randrange(len(messages))
+        message = messages[wrong]
+        place = random.randint(0, len(message))
+        end = random.choice([b"\n", b"\0", b"\n\n", b"\0\n", b" "])
+        spoilt = message[:place] + end + message[place:]
+        after = random.choice([b"", self.join([b""]), b"\0\0"])
+        return self.join(messages[:wrong]) + spoilt + after + self.join(messages[wrong + 1 :])
+
+    def decode(self, message: bytes) -> Any:
+        """What it says."""
+        try:
+            return msgspec.json.decode(message)
+        except RecursionError as error:
+            raise ValueError("too deep") from error
+
+    def encode(self, tree: Any) -> bytes:
+        """Its text."""
+        try:
+            return msgspec.json.encode(tree)
+        except (TypeError, OverflowError, RecursionError) as error:
+            raise ValueError("no JSON") from error
+
+
+def _objects(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each message of a stream with its end; the last one with none, if it is not complete."""
+    message, depth, in_text, escaped = bytearray(), 0, False, False
+    for byte in stream:
+        one = bytes([byte])
+        if not message and one in b" \t\r\n\0":
+            continue
+        if one == b"\0" or (one == b"\n" and (depth <= 0 or in_text)):
+            yield bytes(message), one
+            message, depth, in_text, escaped = bytearray(), 0, False, False
+            continue
+        message += one
+        if escaped:
+            escaped = False
+        elif one == b"\\":
+            escaped = True
+        elif one == b'"':
+            in_text = not in_text
+        elif not in_text:
+            depth += {b"{": 1, b"}": -1}.get(one, 0)
+    if message:
+        yield bytes(message), b""
+
+
+JSON = Json()

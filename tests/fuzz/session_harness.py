@@ -18,13 +18,15 @@ from typing import Any
 
 from jobkeep_protocol.codec import open_envelope
 from jobkeep_protocol.framing import FrameReader
-from jobkeepd.access import Access
+from jobkeep_protocol.messages import ConnectedClient, DaemonStatus
+from jobkeep_protocol.varlink import ERROR_NAMES
+from jobkeepd.access import Access, Peer
 from jobkeepd.connections import Connections
 from jobkeepd.limits import DEFAULT_LIMITS
 from jobkeepd.operations import Operations
 from jobkeepd.session import Session
 from jobkeepd.store.store import Store
-from tests.fuzz.dialects import FRAMES
+from tests.fuzz.dialects import FRAMES, JSON
 from tests.protocol.examples import REPLIES
 
 Reply = tuple[int, list[Any]]
@@ -78,15 +80,22 @@ class SessionHarness:
         assert FRAMES.join(FRAMES.split(written)) == written, "a reply is cut off"
         return replies
 
+    def call(self, pieces: Iterable[bytes]) -> list[dict[str, Any]]:
+        """The same in JSON, as it comes: with several replies to a call that asked for more."""
+        self._defects.clear()
+        written = self._runner.run(self._converse(pieces))
+        assert not self._defects, "\n".join(self._defects)
+        *replies, rest = written.replace(b"\0", b"\n").split(b"\n")
+        assert rest == b"", "a reply is cut off"
+        return [_call_reply_in(body) for body in replies]
+
     async def _open(self) -> None:
         self._store = Store(
             self._database, "normal", lambda error: self._defects.append(str(error))
         )
-        self._operations = Operations(self._store, self._describe)
+        self._operations = Operations(self._store, inspector=_Inspector())
+        self._operations.end_waits()  # no conversation waits for something new
         await self._operations.start()
-
-    async def _describe(self) -> Any:
-        return REPLIES["status"][1]
 
     async def _close(self) -> None:
         await self._operations.close()
@@ -95,8 +104,7 @@ class SessionHarness:
     async def _converse(self, pieces: Iterable[bytes]) -> bytes:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            ended = asyncio.Event()
-            connections = Connections(DEFAULT_LIMITS, ended.set)
+            connections = Connections(DEFAULT_LIMITS)
             session = Session(self._operations, connections, Access(), DEFAULT_LIMITS)
             transport = _Transport(ours, session)
             session.connection_made(transport)
@@ -105,10 +113,24 @@ class SessionHarness:
                 if transport.is_closing():
                     break
                 session.data_received(piece)
-            session.drain()
-            await ended.wait()
+            await connections.drain()
             await self._operations.drain()
         return bytes(transport.written)
+
+
+class _Inspector:
+    """Tells of a daemon that there is none of."""
+
+    async def status(self) -> DaemonStatus:
+        status: DaemonStatus = REPLIES["status"][1]
+        return status
+
+    async def clients(self) -> list[ConnectedClient]:
+        return []
+
+    def kill(self, connection_id: int, by: Peer) -> bool:
+        del connection_id, by
+        return False
 
 
 class _Transport(asyncio.Transport):
@@ -175,3 +197,10 @@ def _reply_in(body: bytes) -> Reply:
     assert reply[0] in {"ok", "error"}, reply
     assert reply[1:2] != ["internal_error"], reply
     return request_id, reply
+
+
+def _call_reply_in(body: bytes) -> dict[str, Any]:
+    reply: dict[str, Any] = JSON.decode(body)
+    assert reply.keys() <= {"parameters", "continues", "error"}, reply
+    assert reply.get("error") != ERROR_NAMES["internal_error"], reply
+    return reply

@@ -13,7 +13,7 @@ import psutil
 
 from tests.daemon_process import DaemonProcess
 from tests.fuzz.budget import FUZZ_SECONDS, is_long, within_time
-from tests.fuzz.conversations import of_all_requests, recorded
+from tests.fuzz.conversations import of_all_calls, of_all_requests, recorded
 from tests.fuzz.live import Fuzzer, Neighbour
 from tests.support import wait_until
 
@@ -35,7 +35,7 @@ def test_daemon_that_is_told_nonsense_serves_its_neighbour_and_stays_as_it_is(
 ) -> None:
     daemon = daemon_process
     daemon.start("--cache-bytes", str(1024 * 1024))
-    conversations = [of_all_requests(), recorded(daemon.socket, tmp_path)]
+    conversations = [of_all_requests(), of_all_calls(), recorded(daemon.socket, tmp_path)]
     with Neighbour(daemon.socket) as neighbour:
         wait_until(lambda: neighbour.has_done(ALONE_OPERATIONS))
         alone = neighbour.latencies()
