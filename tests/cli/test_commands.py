@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from jobkeep import CheckpointState, Client, JobStatus, SheetState
+from jobkeep import CheckpointState, Client, JobStatus, SheetState, SheetStatus
 from jobkeep.cli.app import COMMANDS
 from tests.cli.commands import JobkeepCommand
 from tests.support import wait_until
 
-READING = ["jobs", "status"]
+READING = ["clients", "jobs", "monitor", "status"]
 READING_ONE = ["history", "show", "stats", "wait"]
 
 
@@ -100,6 +100,19 @@ def test_show_is_about_what_needs_attention(jobkeep: JobkeepCommand) -> None:
     table = shown.split("\n\n")[1].splitlines()
     assert [line.split()[0] for line in table] == ["SHEET", "2"]
     assert "no space left" in table[1]
+
+
+@pytest.mark.usefixtures("nightly")
+def test_show_tells_for_how_long_a_sheet_is_worked_on(
+    jobkeep: JobkeepCommand, client: Client[CheckpointState]
+) -> None:
+    began = datetime.now(UTC) - timedelta(hours=2, minutes=5)
+    working = SheetState(sheet_num=3, status=SheetStatus.IN_PROGRESS, started_at=began)
+    client.save_sheet("nightly", working)
+
+    *_, last = jobkeep("show", "nightly").out.splitlines()
+
+    assert re.search(r" in_progress .* 2 h 5 min so far ", last)
 
 
 @pytest.mark.usefixtures("nightly")
@@ -272,8 +285,7 @@ def test_no_daemon_is_3(tmp_path: Path, name: str) -> None:
     arguments = {
         "delete": ["job", "--yes"],
         "run": ["job", "--", "true", ":::", "a"],
-        "jobs": [],
-        "status": [],
+        **{reading: [] for reading in READING},
     }.get(name, ["job"])
     finished = JobkeepCommand(nowhere, tmp_path)(name, *arguments)
     assert (finished.status, finished.out) == (3, "")

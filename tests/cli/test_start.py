@@ -88,6 +88,7 @@ LOOKING: list[Any] = [
     pytest.param(arguments, id=arguments[0])
     for arguments in (
         ["status"],
+        ["call", "status"],
         ["jobs"],
         ["show", "nightly"],
         ["history", "nightly"],

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobkeep import InvalidRequest
-from jobkeep.cli.times import ago, duration, parse_duration, parse_since
+from jobkeep.cli.times import ago, duration, latency, parse_duration, parse_since
 
 NOW = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
 
@@ -18,6 +18,7 @@ NOW = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
         ("0", 0),
         ("2.5", 2.5),
         ("250ms", 0.25),
+        ("500us", 0.0005),
         ("90s", 90),
         ("5m", 300),
         ("5min", 300),
@@ -105,3 +106,18 @@ def test_no_time_is_a_dash() -> None:
 )
 def test_a_duration_is_as_exact_as_it_need_be(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 µs"),
+        (0.0000871, "87 µs"),
+        (0.00234, "2.3 ms"),
+        (0.00999, "10 ms"),
+        (0.12, "120 ms"),
+        (1.23, "1.2 s"),
+    ],
+)
+def test_a_latency_has_a_unit_that_leaves_two_or_three_figures(seconds: float, shown: str) -> None:
+    assert latency(seconds) == shown

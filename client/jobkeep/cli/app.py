@@ -30,19 +30,27 @@ from jobkeep_protocol.version import __version__
 
 COMMANDS = {
     "backup": "Write a copy of the database to a new file.",
+    "call": "Ask for any operation; the reply is JSON.",
+    "clients": "Show who is connected, or end a connection.",
     "delete": "Delete a job with its sheets and its history.",
     "history": "Show the attempts of a job, newest first.",
+    "introspect": "Say which operations there are, and what one takes and gives.",
     "jobs": "List jobs, last updated first.",
+    "monitor": "Show requests as they are answered.",
     "run": "Run a command for each item; the same line again continues.",
     "show": "Show one job and the sheets that need attention.",
+    "slowlog": "Show the slowest requests since the daemon started.",
     "stats": "Show figures of one job.",
     "status": "Show how the daemon is.",
+    "top": "Show jobs and clients, live.",
     "wait": "Wait for a job to end; the exit status is the outcome.",
+    "watch": "Show what happens, as it is committed.",
 }
 """Each command is the module of its name; the help is here so that listing imports none."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NOT_FOUND = 4
 EXIT_INTERRUPTED = 128 + 2
 """As a shell reports SIGINT. The numbers are written out: `signal` takes long to import."""
 EXIT_UNREAD = 128 + 13
@@ -50,7 +58,7 @@ EXIT_UNREAD = 128 + 13
 EXIT_STATUSES: dict[type[JobkeepError], int] = {
     InvalidRequest: EXIT_USAGE,
     DaemonUnavailable: 3,
-    JobNotFound: 4,
+    JobNotFound: EXIT_NOT_FOUND,
     RequestTimeout: 124,
 }
 """For the errors that do not simply mean that it failed."""

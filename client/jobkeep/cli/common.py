@@ -35,10 +35,11 @@ def json_option(function: FunctionT) -> FunctionT:
 
 def job_argument(function: FunctionT) -> FunctionT:
     """`JOB`."""
-    return click.argument("job_id", metavar="JOB", shell_complete=_complete_job)(function)
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_job)(function)
 
 
-def _complete_job(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+def complete_job(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+    """What a shell is offered for JOB."""
     from jobkeep.cli.completion import jobs
 
     return jobs(ctx, incomplete)

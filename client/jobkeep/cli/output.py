@@ -10,9 +10,11 @@ a pipe a table is plain text in columns that are as wide as their contents.
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, TextIO
 
 import msgspec
@@ -90,47 +92,75 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
-WIDE_COLUMNS = frozenset({"JOB", "ITEM", "ERROR", "PROMPT", "OUTPUT"})
+WIDE_COLUMNS = frozenset({"JOB", "ITEM", "ERROR", "PROMPT", "OUTPUT", "CLIENT", "ABOUT"})
 """The columns that give way when the window is narrow; the others are short and stay whole."""
+
+GAP = "  "
 
 WIDEST_CELL = 80
 """How far one long cell may push the columns to its right when the output is no terminal."""
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows of text below the names of their columns.
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], stream: TextIO | None = None
+) -> None:
+    """Print rows of text below the names of their columns, on standard output or on `stream`.
 
     A column called STATUS is coloured on a terminal.
     """
+    file = stream or sys.stdout
     texts = [[printable(str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _table_on_terminal(columns, texts)
-    else:
-        widths = [
-            min(WIDEST_CELL, max(map(len, column))) for column in zip(columns, *texts, strict=True)
-        ]
-        for row in (columns, *texts):
-            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  ".join(padded).rstrip())
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    least = [
+        len(name) if name in WIDE_COLUMNS else width
+        for name, width in zip(columns, widths, strict=True)
+    ]
+    if file.isatty() and _fits_in_window(least):
+        _table_on_terminal(columns, texts, least, file)
+        return
+    for row in (columns, *texts):
+        padded = (
+            cell.ljust(min(WIDEST_CELL, width)) for cell, width in zip(row, widths, strict=True)
+        )
+        print(GAP.join(padded).rstrip(), file=file)
 
 
-def _table_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _fits_in_window(widths: Sequence[int]) -> bool:
+    """Whether columns that are no wider than these fit beside each other. Where they do not, lines
+    that go on below are better than columns that fall off the edge."""
+    from shutil import get_terminal_size
+
+    return sum(widths) + len(GAP) * (len(widths) - 1) <= get_terminal_size().columns
+
+
+def _table_on_terminal(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[int], file: TextIO
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        width = max(len(column), *(len(row[index]) for row in rows)) if rows else len(column)
-        least = len(column) if column in WIDE_COLUMNS else width
-        shown.add_column(column, overflow="ellipsis", no_wrap=True, min_width=least)
+    for column, width in zip(columns, least, strict=True):
+        shown.add_column(column, overflow="ellipsis", no_wrap=True, min_width=width)
     status = columns.index("STATUS") if "STATUS" in columns else None
     for row in rows:
         cells = [Text(cell) for cell in row]
         if status is not None:
             cells[status].stylize(STATUS_COLOURS.get(row[status], ""))
         shown.add_row(*cells)
-    Console().print(shown)
+    Console(file=file).print(shown)
+
+
+def coloured(text: str, style: str) -> None:
+    """Print a line in a style of rich when the output is a terminal."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(soft_wrap=True).print(Text(text, style=style))
+    else:
+        print(text)
 
 
 def printable(text: str) -> str:
@@ -153,6 +183,15 @@ def preview(text: str | None, width: int) -> str:
         return "-"
     line = printable(" ".join(text[: 4 * width].split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+@cache
+def user_name(uid: int) -> str:
+    """The name of a user, or the number of one without a name on this machine."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def counted(number: int, noun: str) -> str:

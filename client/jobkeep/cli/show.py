@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from datetime import datetime
 
 import click
 
@@ -82,6 +83,7 @@ def _command(state: CheckpointState) -> str | None:
 
 
 def _print_sheets(sheets: list[SheetState]) -> None:
+    now = local_now()
     columns = ("SHEET", "STATUS", "ATTEMPTS", "EXIT", "TOOK", "ITEM", "ERROR")
     rows = [
         (
@@ -89,13 +91,20 @@ def _print_sheets(sheets: list[SheetState]) -> None:
             sheet.status,
             sheet.attempt_count,
             _exit(sheet),
-            duration(sheet.execution_duration_seconds),
+            _took(sheet, now),
             preview(item if isinstance(item := sheet.extra.get("item"), str) else None, 40),
             preview(sheet.error_message, MESSAGE_WIDTH),
         )
         for sheet in sheets
     ]
     table(columns, rows)
+
+
+def _took(sheet: SheetState, now: datetime) -> str:
+    """How long the last attempt took, or the one under way has taken so far."""
+    if sheet.status == SheetStatus.IN_PROGRESS and sheet.started_at is not None:
+        return f"{duration(max(0.0, (now - sheet.started_at).total_seconds()))} so far"
+    return duration(sheet.execution_duration_seconds)
 
 
 def _exit(sheet: SheetState) -> str:

@@ -1,7 +1,7 @@
 """Times as people write and read them.
 
-What lives here: durations such as 2h, points in time as journalctl takes them, and how long ago
-something was. What may not: the clock (the time now is an argument), printing.
+What lives here: durations such as 2h and 5ms, points in time as journalctl takes them, and how
+long something took or is ago. What may not: the clock (the time now is an argument), printing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from datetime import datetime, timedelta
 
 from jobkeep_protocol.values import refused
 
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_SECONDS = {
+    "us": 0.000001,
+    "ms": 0.001,
+    "s": 1,
+    "m": 60,
+    "min": 60,
+    "h": 3600,
+    "d": 86400,
+    "w": 604800,
+}
 # Left to `re` to compile when they are used, which is seldom.
-_DURATION = r"(?:\d+(?:\.\d+)?(?:ms|min|[smhdw]))+"
-_PART = r"(\d+(?:\.\d+)?)(ms|min|[smhdw])"
+_DURATION = r"(?:\d+(?:\.\d+)?(?:us|ms|min|[smhdw]))+"
+_PART = r"(\d+(?:\.\d+)?)(us|ms|min|[smhdw])"
 
 _UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 """A unit, its seconds, the unit of the rest, and its seconds."""
@@ -85,3 +94,12 @@ def duration(seconds: float | None) -> str:
             rest = whole % size // part
             return f"{whole // size} {unit} {rest} {below}" if rest else f"{whole // size} {unit}"
     return f"{whole} s"
+
+
+def latency(seconds: float) -> str:
+    """`87 µs`, `2.3 ms`, `120 ms`, and longer ones as `duration` has them."""
+    if seconds < 0.0009995:
+        return f"{seconds * 1_000_000:.0f} µs"
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else duration(seconds)

@@ -8,14 +8,13 @@ import time
 import click
 
 from jobkeep.cli.common import connect, job_argument, json_option, load
+from jobkeep.cli.events import now, pages
 from jobkeep.cli.output import document, message, printable, why_not_completed
 from jobkeep.cli.times import parse_duration
 from jobkeep.client import Client
 from jobkeep_protocol.errors import RequestTimeout
+from jobkeep_protocol.messages import Event
 from jobkeep_protocol.states import CheckpointState, JobStatus
-
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
 
 _GOES_ON = {JobStatus.PENDING, JobStatus.RUNNING}
 
@@ -44,16 +43,22 @@ def command(ctx: click.Context, job_id: str, timeout: str | None, as_json: bool)
 
 
 def _end_of(client: Client[CheckpointState], job_id: str, limit: float) -> CheckpointState:
-    """The state of the job once it does not go on. Raises JobNotFound and RequestTimeout."""
-    deadline = time.monotonic() + limit
-    pause = FIRST_PAUSE
+    """The state of the job once it does not go on. Raises JobNotFound and RequestTimeout.
+
+    Events say when to look at the job: from before it was looked at first, so none is missed.
+    """
+    happening = pages(client, job_id, now(client, job_id), time.monotonic() + limit)
     while (state := load(client, job_id)).status in _GOES_ON:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
+        if not any(_may_be_the_end(event) for page in happening for event in page.events):
             raise RequestTimeout(
                 f"job {job_id!r} is still {state.status} after {limit:g} s; "
                 "wait again, or look at it with `jobkeep show`"
             )
-        time.sleep(min(pause, remaining))
-        pause = min(pause * 2, LONGEST_PAUSE)
     return state
+
+
+def _may_be_the_end(event: Event) -> bool:
+    """Whether the job is to be looked at again."""
+    if event.job_status is None:
+        return event.kind == "missed" or (event.kind == "deleted" and event.sheet_num is None)
+    return event.job_status not in _GOES_ON
