@@ -27,8 +27,11 @@ TOP_FOLDERS = (
     "install/",
 )
 
-OTHER_FLAGS = {"--create", "--now", "--priority", "--since", "--unit", "--user"}
-"""Of systemd, as docs/operations.md shows it."""
+OTHER_FLAGS = {
+    *("--create", "--now", "--priority", "--since", "--unit", "--user"),
+    *("--get", "--ppid", "--uds"),
+}
+"""Of systemd, as docs/operations.md shows it; of ps and Datasette, in docs/inspection.md."""
 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _PYTHON_NAME = re.compile(r"(?:jobkeep|jobkeepd|jobkeep_protocol)(?:\.\w+)+")
