@@ -140,7 +140,8 @@ class Session(asyncio.Protocol):
                     self._dialect.receive(message)
         except ProtocolError as error:
             self._refuse(error)
-        self._adjust_reading()
+        if self._in_flight or self._backlog or not self._is_reading:
+            self._adjust_reading()
         if self._dialect.stream.pending_bytes or self._deadline is not None:
             self._message_is_unfinished()
 
@@ -239,7 +240,8 @@ class Session(asyncio.Protocol):
         self._in_flight -= 1
         self._last_at = time.monotonic()
         size = self._dialect.answer(exchange, body) if self.is_open else 0
-        self._go_on()
+        if self._backlog or self._is_draining or not self._is_reading or self._dialect.has_more:
+            self._go_on()
         return size
 
     def refused(self, error: JobkeepError) -> None:
