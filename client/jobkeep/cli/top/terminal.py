@@ -155,7 +155,8 @@ class Terminal:
         signal.signal(signal.SIGTSTP, handler)
 
     def _take(self) -> None:
-        _uninterrupted(lambda: tty.setcbreak(self._input))
+        # Keys that came before stay to be read: tcsetattr(3) would throw them away.
+        _uninterrupted(lambda: tty.setcbreak(self._input, termios.TCSADRAIN))
         # Made anew each time: a Live that was stopped does not begin again.
         self._live = Live(
             console=self._console,
