@@ -341,7 +341,8 @@ class Load(Read[Loaded | None], frozen=True):
     def following(self, reply: Any) -> Load | None:
         if reply is None or not reply.more:
             return None
-        return Load(self.job_id, reply.sheets[-1].sheet_num if reply.sheets else self.after_sheet)
+        last = reply.sheets[-1].sheet_num if reply.sheets else self.after_sheet
+        return Load(self.job_id, last or 0)  # null would be the first page again
 
 
 class Saved(Struct, frozen=True, array_like=True):

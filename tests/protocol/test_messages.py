@@ -16,8 +16,10 @@ from jobkeep_protocol import request as r
 from jobkeep_protocol.changes import without_sheets
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.states import (
+    CheckpointFields,
     CheckpointState,
     JobStatus,
+    SheetFields,
     SheetState,
     SheetStatus,
     trusted_state,
@@ -56,6 +58,14 @@ def test_each_operation_is_for_readers_writers_or_administrators() -> None:
         },
         "admin": {"delete", "kill_client", "start_backup", "read_backup"},
     }
+
+
+def test_what_follows_a_page_without_sheets_is_no_first_page_again() -> None:
+    only_the_job = m.Loaded(CheckpointFields(job_id="job", total_sheets=2), [], 1, more=True)
+    one_sheet = m.Loaded(None, [SheetFields(sheet_num=1)], 1, more=True)
+
+    assert m.Load("job").following(only_the_job) == m.Load("job", after_sheet=0)
+    assert m.Load("job", after_sheet=0).following(one_sheet) == m.Load("job", after_sheet=1)
 
 
 @pytest.mark.parametrize("kind", c.OPERATIONS.values())
