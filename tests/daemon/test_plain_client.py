@@ -10,11 +10,13 @@ import pytest
 
 from jobkeep import Client, SheetStatus
 from tests.daemon_process import DaemonProcess
+from tests.plain_client.scenario import STARTED, VALUES
 from tests.support import PATIENCE, scaled
 
 TESTS = Path(__file__).parents[1]
-ALONE = (sys.executable, "-I", "-S")
-"""Without the packages that are installed, the variables of the environment, and this directory."""
+ALONE = (sys.executable, "-I", "-S", "-B")
+"""Without the packages that are installed, the variables of the environment, and this directory;
+and without leaving compiled files beside the sources."""
 
 
 @pytest.mark.parametrize("package", ["jobkeep", "jobkeep_protocol", "jobkeepd", "msgspec"])
@@ -34,13 +36,16 @@ def test_client_from_the_page_alone_does_all_that_the_page_says(daemon: DaemonPr
     ) as process:
         assert process.stdin is not None, "it is a pipe"
         assert process.stdout is not None, "it is a pipe"
-        for line in process.stdout:
-            assert line == "restart\n"
-            daemon.kill()
-            daemon.start()
-            process.stdin.write("done\n")
-            process.stdin.flush()
-        assert process.wait(scaled(PATIENCE)) == 0
+        try:
+            for line in process.stdout:
+                assert line == "restart\n"
+                daemon.kill()
+                daemon.start()
+                process.stdin.write("done\n")
+                process.stdin.flush()
+            assert process.wait(scaled(PATIENCE)) == 0
+        finally:
+            process.kill()
 
     with Client(daemon.socket) as client:
         state = client.load("plain ✓")
@@ -48,3 +53,5 @@ def test_client_from_the_page_alone_does_all_that_the_page_says(daemon: DaemonPr
         assert (state.total_sheets, state.extra) == (4, {"by": "hand", "none": None})
         assert state.sheets[1].status is SheetStatus.COMPLETED
         assert (state.sheets[1].model, state.sheets[2].error_message) == ("m-1", "no luck")
+        assert state.sheets[2].started_at == STARTED
+        assert state.sheets[2].outcome_data == {"of every size": VALUES}

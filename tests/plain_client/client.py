@@ -77,8 +77,9 @@ class Client:
         raise DaemonError(*rest[:3])
 
     def break_off(self) -> None:
-        """Lose the connection, as a failing network or a dying daemon would."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        """Lose the connection with all that is unread on it, and come back."""
+        self.close()
+        self._connect()
 
     def close(self) -> None:
         """End the connection; what has no reply yet may or may not be done."""
@@ -149,19 +150,18 @@ def load(
     client: Client, job_id: str
 ) -> tuple[dict[str, Any], dict[int, dict[str, Any]], int] | None:
     """Return a job without its sheets, its sheets by number, and their sequence."""
-    sheets: dict[int, dict[str, Any]] = {}
-    sequence = None
-    while True:
-        loaded = client.call("load", job_id, max(sheets, default=None))
-        if loaded is None and not sheets:
-            return None
-        if loaded is None or (sheets and loaded[2] != sequence):
-            sheets = {}
-            continue
+    while loaded := client.call("load", job_id):
         state, page, sequence, more = loaded[:4]
-        sheets |= {sheet["sheet_num"]: sheet for sheet in page}
-        if not more:
+        sheets = {sheet["sheet_num"]: sheet for sheet in page}
+        while more:
+            following = client.call("load", job_id, max(sheets, default=0))
+            if following is None or following[2] != sequence:
+                break
+            _, page, _, more = following[:4]
+            sheets |= {sheet["sheet_num"]: sheet for sheet in page}
+        else:
             return state, sheets, sequence
+    return None
 
 
 def history(client: Client, job_id: str, page: int) -> Iterator[dict[str, Any]]:
