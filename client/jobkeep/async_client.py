@@ -115,12 +115,11 @@ class AsyncClient(AsyncFace[StateT]):
 
     async def backup(self, path: str | Path) -> int:
         with BackupFile(path) as file:
-            backup_id = await self.call(StartBackup())
-            has_more = True
-            while has_more:
-                piece = await self.call(ReadBackup(backup_id, file.size))
+            request: ReadBackup | None = ReadBackup(await self.call(StartBackup()))
+            while request is not None:
+                piece = await self.call(request)
                 await asyncio.to_thread(file.write, piece.data)
-                has_more = piece.more
+                request = request.following(piece)
             await asyncio.to_thread(file.complete)
         return file.size
 

@@ -205,12 +205,11 @@ class Client(Generic[StateT]):
 
     def backup(self, path: str | Path) -> int:
         with BackupFile(path) as file:
-            backup_id = self.call(StartBackup())
-            has_more = True
-            while has_more:
-                piece = self.call(ReadBackup(backup_id, file.size))
+            request: ReadBackup | None = ReadBackup(self.call(StartBackup()))
+            while request is not None:
+                piece = self.call(request)
                 file.write(piece.data)
-                has_more = piece.more
+                request = request.following(piece)
             file.complete()
         return file.size
 

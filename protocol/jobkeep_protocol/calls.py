@@ -119,12 +119,13 @@ def _with_further_pages(page: Loaded) -> Call[CheckpointState | None]:
     assert page.state is not None, "the first page has the job"
     sequence = page.sequence
     state = trusted_state(page.state, page.sheets)
-    while page.more:
-        following = yield from ask(Load(state.job_id, after_sheet=max(state.sheets, default=0)))
+    request = Load(state.job_id).following(page)
+    while request is not None:
+        following = yield from ask(request)
         if following is None or following.sequence != sequence:
             return None
-        page = following
-        state = trusted_state(state, page.sheets)
+        state = trusted_state(state, following.sheets)
+        request = request.following(following)
     return state
 
 
@@ -164,9 +165,9 @@ def delete(job_id: str) -> Call[bool]:
 def list_jobs() -> Call[list[CheckpointState]]:
     """`StateBackend.list_jobs`: all pages, last updated first."""
     found: dict[str, tuple[int, CheckpointState]] = {}
-    after: int | None = 0
-    while after is not None:
-        page = yield from ask(ListJobs(after))
+    request: ListJobs | None = ListJobs()
+    while request is not None:
+        page = yield from ask(request)
         for one in page.states:
             assert one.state is not None, "each job comes with its first page"
             job_id = one.state.job_id
@@ -174,7 +175,7 @@ def list_jobs() -> Call[list[CheckpointState]]:
             loaded = (one.sequence, state) if state is not None else (yield from _load(job_id))
             if loaded is not None:
                 found[job_id] = loaded
-        after = page.next
+        request = request.following(page)
     last_first = sorted(found.values(), key=itemgetter(0), reverse=True)
     return [state for _, state in last_first]
 
@@ -212,13 +213,13 @@ def get_execution_history(
     """`StateBackend.get_execution_history`: pages until there are `limit` records, or no more."""
     check_integer("limit", limit, 0)
     records: list[ExecutionRecord] = []
-    while True:
-        wanted = limit - len(records)
-        page = yield from ask(GetExecutionHistory(job_id, sheet_num, wanted, before_id))
+    request: GetExecutionHistory | None
+    request = GetExecutionHistory(job_id, sheet_num, limit, before_id)
+    while request is not None:
+        page = yield from ask(request)
         records += page.records
-        if not page.more:
-            return records
-        before_id = records[-1]["id"]
+        request = request.following(page)
+    return records
 
 
 def get_execution_history_count(job_id: str, sheet_num: int | None = None) -> Call[int]:
@@ -241,15 +242,13 @@ def query_jobs(
     """`StateBackend.query_jobs`: pages until there are `limit` summaries, or no more."""
     check_integer("limit", limit, 0)
     known = None if status is None else member(JobStatus, "status", status)
-    after_id, after_updated_at = _position(after)
     jobs: list[JobSummary] = []
-    while True:
-        wanted = limit - len(jobs)
-        page = yield from ask(QueryJobs(known, since, wanted, after_id, after_updated_at))
+    request: QueryJobs | None = QueryJobs(known, since, limit, *_position(after))
+    while request is not None:
+        page = yield from ask(request)
         jobs += page.jobs
-        if not page.more:
-            return jobs
-        after_id, after_updated_at = _position(jobs[-1])
+        request = request.following(page)
+    return jobs
 
 
 def _position(after: JobSummary | str | None) -> tuple[str | None, str | None]:
