@@ -42,7 +42,7 @@ from jobkeep_protocol.messages import (
     SLOTS,
     Hello,
 )
-from jobkeep_protocol.request import Request, Write, operation_name
+from jobkeep_protocol.request import Request, Write, name_of
 from jobkeep_protocol.values import check_number, refused
 from jobkeep_protocol.version import __version__
 
@@ -279,7 +279,7 @@ def unreachable(path: Path, error: OSError) -> JobkeepError:
 
 def timed_out(request: Request[Any], path: Path, timeout: float, connected: bool) -> JobkeepError:
     """The error for a request without a reply."""
-    name = operation_name(type(request).__name__)
+    name = name_of(type(request))
     facts = {"socket": str(path), "operation": name, "timeout": timeout}
     fate = ""
     if isinstance(request, Write):

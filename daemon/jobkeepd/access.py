@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobkeep_protocol.errors import InvalidRequest, PermissionDenied
-from jobkeep_protocol.request import Request, Role, operation_name
+from jobkeep_protocol.request import Request, Role, name_of
 from jobkeepd.processes import shares_our_pids
 from jobkeepd.settings import AnyRole, UnseenPeers
 
@@ -165,7 +165,7 @@ def check_role(peer: Peer, request: Request[Any]) -> None:
     """
     needed = request.role_needed
     if _RANKS[peer.role] < _RANKS[needed]:
-        name = operation_name(type(request).__name__)
+        name = name_of(type(request))
         raise PermissionDenied(
             f"{name} needs the role {needed}, and uid {peer.uid} has the role {peer.role}; "
             f"run it as root or as the user of the daemon, or have `--{needed}s` of the "

@@ -17,7 +17,7 @@ from typing import Any
 from jobkeep_protocol.codec import decode_reply, open_envelope
 from jobkeep_protocol.errors import JobkeepError, LimitExceeded
 from jobkeep_protocol.messages import Monitor, OperationFigures, ServedRequest
-from jobkeep_protocol.request import Request, operation_name
+from jobkeep_protocol.request import Request, name_of
 from jobkeepd.exchange import Exchange
 from jobkeepd.figures import Figures
 from jobkeepd.monitor import RequestMonitor
@@ -50,7 +50,7 @@ class Accounts:
 
     def operations(self) -> dict[str, OperationFigures]:
         """The figures of each operation that was asked for."""
-        found = {_name(kind): figures.describe() for kind, figures in self._figures.items()}
+        found = {name_of(kind): figures.describe() for kind, figures in self._figures.items()}
         return dict(sorted(found.items()))
 
     def answered(self, exchange: Exchange, body: bytes, bytes_out: int) -> None:
@@ -102,7 +102,7 @@ class Accounts:
             uid=caller.peer.uid,
             command=caller.command,
             dialect=caller.dialect,
-            operation=_name(type(request)),
+            operation=name_of(type(request)),
             bytes_in=exchange.bytes_in,
             bytes_out=bytes_out,
             duration_seconds=round(seconds, 6),
@@ -124,10 +124,6 @@ def subject_of(request: Request[Any]) -> tuple[str | None, int | None]:
     return job_id, sheet_num
 
 
-def _name(kind: type[Request[Any]]) -> str:
-    return operation_name(kind.__name__)
-
-
 def _reply_text(exchange: Exchange, body: bytes, characters: int) -> str:
     _, message = open_envelope(body)
     try:
@@ -147,7 +143,7 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
     """What log lines about a request can be found by."""
     request = exchange.request
     job_id, _ = subject_of(request)
-    return {**exchange.caller.peer.fields, "operation": _name(type(request)), "job": job_id}
+    return {**exchange.caller.peer.fields, "operation": name_of(type(request)), "job": job_id}
 
 
 def _log(exchange: Exchange, seconds: float, bytes_out: int) -> None:

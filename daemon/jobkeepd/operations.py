@@ -37,7 +37,7 @@ from jobkeep_protocol.request import (
     Request,
     Stream,
     Write,
-    operation_name,
+    name_of,
 )
 from jobkeepd.access import Peer, check_role
 from jobkeepd.accounts import Accounts, fields_of
@@ -200,12 +200,12 @@ class Operations:
     async def _answer(self, exchange: Exchange) -> bytes:
         """The body of the answer to a read."""
         request_id = exchange.request_id
-        name = operation_name(type(exchange.request).__name__)
         try:
             return encode_reply(request_id, await self._result_of(exchange))
         except JobkeepError as error:
             exchange.error = error
         except Exception as error:
+            name = name_of(type(exchange.request))
             log.exception("a defect in %s", name, extra={"operation": name})
             exchange.error = JobkeepError(
                 f"a defect of jobkeepd in {name} ({type(error).__name__}: {error}); its log has "

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jobkeep_protocol import messages
 from jobkeep_protocol.errors import JobkeepError, LimitExceeded, ProtocolError
 from jobkeep_protocol.messages import ConnectedClient
-from jobkeep_protocol.request import Request, Role, operation_name
+from jobkeep_protocol.request import Request, Role, name_of
 from jobkeepd.access import command_of
 from jobkeepd.dialects import FIRST_JSON_BYTE, Dialect
 from jobkeepd.dialects.binary import BinaryDialect
@@ -205,7 +205,7 @@ class Session(asyncio.Protocol):
             in_flight=self._in_flight,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
-            last_operation=None if last is None else operation_name(last.__name__),
+            last_operation=None if last is None else name_of(last),
             claims=claims,
             unsent_bytes=self.unsent_bytes,
         )

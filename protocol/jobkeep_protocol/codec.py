@@ -19,8 +19,14 @@ from msgspec import Meta, Struct
 
 from jobkeep_protocol import messages
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError, ProtocolError, error_from_wire
-from jobkeep_protocol.explain import UNENCODABLE, explain_request, explain_unencodable, in_one_line
-from jobkeep_protocol.request import ReplyT, Request, operation_name, reply_type
+from jobkeep_protocol.explain import (
+    UNDECODABLE,
+    UNENCODABLE,
+    explain_request,
+    explain_unencodable,
+    in_one_line,
+)
+from jobkeep_protocol.request import ReplyT, Request, name_of, reply_type
 from jobkeep_protocol.values import MAX_INTEGER
 from jobkeep_protocol.weight import check_weight
 
@@ -44,8 +50,8 @@ class Failure(Struct, frozen=True, array_like=True, tag="error"):
 
 
 OPERATIONS: dict[str, type[Request[Any]]] = {
-    operation_name(name): declared
-    for name, declared in vars(messages).items()
+    name_of(declared): declared
+    for declared in vars(messages).values()
     if isinstance(declared, type)
     and issubclass(declared, Request)
     and declared.__module__ == messages.__name__
@@ -56,8 +62,6 @@ OPERATIONS: dict[str, type[Request[Any]]] = {
 _encoder = msgspec.msgpack.Encoder()
 _RequestId = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 _envelope_decoder = msgspec.msgpack.Decoder(tuple[_RequestId, msgspec.Raw])
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no msgpack, no UTF-8, or nested too deeply."""
 
 
 @cache
@@ -110,7 +114,7 @@ def open_envelope(body: bytes) -> tuple[int, msgspec.Raw]:
     """
     try:
         return _envelope_decoder.decode(body)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise ProtocolError(f"a frame holds no [request_id, message]: {error}") from error
 
 
@@ -123,7 +127,7 @@ def decode_request(message: bytes | msgspec.Raw) -> Request[Any]:
     check_weight(memoryview(message))
     try:
         request: Request[Any] = _request_decoder().decode(message)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise InvalidRequest(explain_request(error, message, OPERATIONS)) from error
     return request
 
@@ -135,9 +139,9 @@ def decode_reply(operation: type[Request[ReplyT]], message: bytes | msgspec.Raw)
     """
     try:
         answer = _reply_decoders[operation].decode(message)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise ProtocolError(
-            f"the daemon's reply to {operation_name(operation.__name__)} cannot be read: "
+            f"the daemon's reply to {name_of(operation)} cannot be read: "
             f"{in_one_line(error)}; is it another version?"
         ) from error
     if isinstance(answer, Failure):

@@ -20,6 +20,9 @@ from jobkeep_protocol.values import refused, show
 LONGEST_REASON = 200
 """Characters of a reason of msgspec; longer ones quote a value."""
 
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no msgpack or JSON, no UTF-8, or nested too deeply."""
+
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for a value that msgpack or UTF-8 does not have."""
 

@@ -34,7 +34,7 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo
 
 from jobkeep_protocol.field_docs import docs_of_fields
-from jobkeep_protocol.request import Request, Role, Stream, operation_name, reply_type
+from jobkeep_protocol.request import Request, Role, Stream, name_of, reply_type
 from jobkeep_protocol.states import CheckpointFields, CheckpointState, SheetFields, SheetState
 from jobkeep_protocol.varlink import INTERFACE, is_struct
 
@@ -95,7 +95,7 @@ def describe(operation: type[Request[Any]]) -> OperationDescription:
     fields = tuple(_fields_of(operation, types, may_be_left_out=True))
     reply_fields = tuple(_fields_of_reply(operation, types))
     return OperationDescription(
-        name=operation_name(operation.__name__),
+        name=name_of(operation),
         method=f"{INTERFACE}.{operation.__name__}",
         role=operation.role,
         has_pages=operation.following is not Request.following,

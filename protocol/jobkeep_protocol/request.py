@@ -180,6 +180,11 @@ class Control(Read[ReplyT], frozen=True):
     role: ClassVar[Role] = "admin"
 
 
+def name_of(operation: type[Request[Any]]) -> str:
+    """The name of an operation on the wire, as it was declared."""
+    return str(operation.__struct_config__.tag)
+
+
 @cache
 def reply_type(operation: type[Request[Any]]) -> Any:
     """The type that the answer to this operation holds."""

@@ -33,10 +33,10 @@ from jobkeep_protocol.errors import (
     PermissionDenied,
     ProtocolError,
 )
-from jobkeep_protocol.explain import UNENCODABLE, explain_unencodable, in_one_line
+from jobkeep_protocol.explain import UNDECODABLE, UNENCODABLE, explain_unencodable, in_one_line
 from jobkeep_protocol.json_text import check_json_weight
 from jobkeep_protocol.messages import Hello
-from jobkeep_protocol.request import ReplyT, Request, operation_name, reply_type
+from jobkeep_protocol.request import ReplyT, Request, name_of, reply_type
 from jobkeep_protocol.values import SHOWN_CHARACTERS, show
 
 INTERFACE = "org.jobkeep"
@@ -165,7 +165,6 @@ _LONGEST_NUMBER = 20
 """Digits in a key that may be a number of 64 bits."""
 
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_call(body: bytes) -> Call:
@@ -176,7 +175,7 @@ def decode_call(body: bytes) -> Call:
     """
     try:
         call = _envelope_decoder.decode(body)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise ProtocolError(
             f"a message is no call: {in_one_line(error)}; expected one object like "
             f'{{"method": "{INTERFACE}.Status"}}'
@@ -196,7 +195,7 @@ def decode_parameters(call: Call) -> dict[str, Any]:
     check_json_weight(text)
     try:
         parameters = msgspec.json.decode(text)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise InvalidParameter.named(
             "parameters", f"parameters cannot be read: {in_one_line(error)}"
         ) from error
@@ -275,7 +274,7 @@ def refuse_unknown(parameters: dict[str, Any], known: Any) -> None:
 def _body(operation: type[Request[Any]], parameters: dict[str, Any]) -> bytes:
     """The body in the binary dialect. Takes the parameters out of their dict on the way, so that
     they are not kept beside what they become."""
-    name = operation_name(operation.__name__)
+    name = name_of(operation)
     fields = _fields_of(operation)
     refuse_unknown(parameters, fields)
     body: list[Any] = [name]

@@ -20,12 +20,11 @@ from click.shell_completion import (
     add_completion_class,
     shell_complete,
 )
-from msgspec.structs import fields
 
-from jobkeep.cli.operations import find_operation, first_sentence
+from jobkeep.cli.operations import by_name, find_operation, first_sentence
+from jobkeep.cli.parameters import kinds_of
 from jobkeep.client import Client
 from jobkeep_protocol.errors import InvalidRequest, JobkeepError
-from jobkeep_protocol.request import Request, operation_name
 from jobkeep_protocol.varlink import INTERFACE, METHODS
 
 JOBS_OFFERED = 200
@@ -73,7 +72,7 @@ def operations(incomplete: str) -> list[CompletionItem]:
     elif incomplete[:1].isupper():
         named = METHODS
     else:
-        named = {operation_name(method): operation for method, operation in METHODS.items()}
+        named = by_name()
     return [
         CompletionItem(name, help=first_sentence(operation))
         for name, operation in named.items()
@@ -87,7 +86,7 @@ def parameters(ctx: Context, incomplete: str) -> list[CompletionItem]:
     Where a shell takes `key=value` for one word, so does what is offered; bash takes it for three.
     """
     try:
-        kinds = _kinds_of(find_operation(ctx.params.get("operation") or ""))
+        kinds = kinds_of(find_operation(ctx.params.get("operation") or ""))
     except InvalidRequest:
         return []
     before = ctx.params.get("given") or ()
@@ -106,11 +105,6 @@ def parameters(ctx: Context, incomplete: str) -> list[CompletionItem]:
         for key in kinds
         if key not in given and key.startswith(incomplete)
     ]
-
-
-def _kinds_of(operation: type[Request[Any]]) -> dict[str, Any]:
-    """The types of the fields of an operation."""
-    return {field.name: field.type for field in fields(operation)}
 
 
 def _begun(before: Sequence[str], kinds: Container[str]) -> str:

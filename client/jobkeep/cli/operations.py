@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from jobkeep_protocol.errors import InvalidRequest
-from jobkeep_protocol.request import Request, operation_name
+from jobkeep_protocol.request import Request, name_of, operation_name
 from jobkeep_protocol.values import show
 from jobkeep_protocol.varlink import INTERFACE, METHODS
 
@@ -35,12 +35,17 @@ def complete_operation(ctx: click.Context, _: click.Parameter, incomplete: str) 
     return operations(incomplete)
 
 
+def by_name() -> dict[str, type[Request[Any]]]:
+    """The operations that can be called, by their names in the binary dialect."""
+    return {name_of(operation): operation for operation in METHODS.values()}
+
+
 def find_operation(name: str) -> type[Request[Any]]:
     """The operation of this name, as either dialect has it: load, Load, org.jobkeep.Load.
 
     Raises InvalidRequest when there is none.
     """
-    operations = {operation_name(method): operation for method, operation in METHODS.items()}
+    operations = by_name()
     plain = operation_name(name.removeprefix(f"{INTERFACE}."))
     if plain in operations:
         return operations[plain]

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from jobkeep_protocol.errors import InvalidRequest
-from jobkeep_protocol.request import Request, operation_name
+from jobkeep_protocol.request import Request, name_of
 from jobkeep_protocol.values import refused, show
 from jobkeep_protocol.varlink import INTERFACE, Call, decode_parameters
 from jobkeep_protocol.varlink import to_request as request_of
@@ -40,6 +40,11 @@ def to_request(operation: type[Request[Any]], given: Sequence[str]) -> Request[A
     return request
 
 
+def kinds_of(operation: type[Request[Any]]) -> dict[str, Any]:
+    """The types of the fields of an operation."""
+    return {field.name: field.type for field in msgspec.structs.fields(operation)}
+
+
 def is_text(kind: Any) -> bool:
     """Whether values of a type are texts in JSON, at least some of them."""
     if get_origin(kind) is Literal:
@@ -50,7 +55,7 @@ def is_text(kind: Any) -> bool:
 
 
 def _from_pairs(operation: type[Request[Any]], given: Sequence[str]) -> dict[str, Any]:
-    kinds = {field.name: field.type for field in msgspec.structs.fields(operation)}
+    kinds = kinds_of(operation)
     values: dict[str, Any] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
@@ -81,7 +86,7 @@ def _encoded(operation: type[Request[Any]], text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise refused(operation_name(operation.__name__), text, "text in UTF-8") from None
+        raise refused(name_of(operation), text, "text in UTF-8") from None
 
 
 def _refuse_unknown(operation: type[Request[Any]], names: Iterable[str]) -> None:
