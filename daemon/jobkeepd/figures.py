@@ -36,7 +36,8 @@ class Figures:
         if seconds > self._max:
             self._max = seconds
         mantissa, exponent = frexp(seconds)
-        bucket = (exponent - _SHORTEST) * 8 + int(mantissa * 16) - 8
+        part = int(mantissa * 2 * BUCKETS_PER_DOUBLING) - BUCKETS_PER_DOUBLING
+        bucket = (exponent - _SHORTEST) * BUCKETS_PER_DOUBLING + part
         if bucket < 0:
             bucket = 0
         elif bucket >= _SIZE:
@@ -68,4 +69,5 @@ class Figures:
 
 def _upper_end(bucket: int) -> float:
     doublings, part = divmod(bucket, BUCKETS_PER_DOUBLING)
-    return float((9 + part) / 16 * 2.0 ** (doublings + _SHORTEST))
+    share = (BUCKETS_PER_DOUBLING + 1 + part) / (2 * BUCKETS_PER_DOUBLING)
+    return float(share * 2.0 ** (doublings + _SHORTEST))

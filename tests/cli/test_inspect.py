@@ -35,18 +35,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 
 
 @pytest.fixture
-def jobkeep(shared: DaemonProcess, tmp_path: Path) -> Iterator[JobkeepCommand]:
-    """The command, for this daemon."""
-    command = JobkeepCommand(shared.socket, tmp_path)
-    yield command
-    command.clean_up()
-
-
-@pytest.fixture
-def client(shared: DaemonProcess) -> Iterator[Client[CheckpointState]]:
-    """A client of the same daemon."""
-    with Client(shared.socket) as client:
-        yield client
+def daemon(shared: DaemonProcess) -> DaemonProcess:
+    """The daemon of the command and of the client."""
+    return shared
 
 
 def lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:

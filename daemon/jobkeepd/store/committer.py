@@ -99,9 +99,9 @@ class Committer:
     """Applies batches of writes to one connection. Used by one thread at a time, any thread.
 
     `writes` and `commits` count what was committed, `last_checkpoint_at` says when the log was last
-    moved into the file. Once there is a `broken`, nothing may be
-    written any more, for the reason it gives. `commit_seconds` is what a commit takes now, a moving
-    average. `saw_foreign_write` is for its user to take note of and to set back.
+    moved into the file. Once there is a `broken`, nothing may be written any more, for the reason
+    it gives. `commit_seconds` is what a commit takes now, a moving average. `saw_foreign_write` is
+    for its user to take note of and to set back.
 
     Raises StorageError when the database cannot be read.
     """

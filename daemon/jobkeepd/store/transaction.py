@@ -82,24 +82,26 @@ class Transaction:
 
     def note_job(self, kind: EventKind, job: CheckpointState) -> None:
         """Something happens to a job: this is how it is then."""
-        self.noted.append(
-            Event(
-                0,
-                job.updated_at,
-                kind,
-                job.job_id,
-                job.status,
-                job.revision,
-                job.last_completed_sheet,
-                job.total_sheets,
-                message=_cut(job.error_message) if job.status in _STOPPED else None,
-            )
-        )
+        self._note_state(kind, job, job.error_message if job.status in _STOPPED else None)
 
     def note_sheet(
         self, kind: EventKind, job: CheckpointState, sheet: SheetState, why: str | None = None
     ) -> None:
         """Something happens to a sheet: this is how it is then, and its job."""
+        self._note_state(kind, job, why or sheet.error_message, sheet.sheet_num, sheet.status)
+
+    def note(self, kind: EventKind, at: datetime, job_id: str, **fields: Any) -> None:
+        """Something else happens."""
+        self.noted.append(Event(0, at, kind, job_id, **fields))
+
+    def _note_state(
+        self,
+        kind: EventKind,
+        job: CheckpointState,
+        message: str | None,
+        sheet_num: int | None = None,
+        sheet_status: SheetStatus | None = None,
+    ) -> None:
         self.noted.append(
             Event(
                 0,
@@ -110,15 +112,11 @@ class Transaction:
                 job.revision,
                 job.last_completed_sheet,
                 job.total_sheets,
-                sheet.sheet_num,
-                sheet.status,
-                message=_cut(why or sheet.error_message),
+                sheet_num,
+                sheet_status,
+                message=_cut(message),
             )
         )
-
-    def note(self, kind: EventKind, at: datetime, job_id: str, **fields: Any) -> None:
-        """Something else happens."""
-        self.noted.append(Event(0, at, kind, job_id, **fields))
 
     # -- jobs ---------------------------------------------------------------------------------
 
