@@ -33,7 +33,10 @@ if TYPE_CHECKING:
         RevisionConflict,
         StorageError,
     )
+    from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
     from jobkeep_protocol.messages import DaemonStatus, Event
+    from jobkeep_protocol.pruning import PrunedJob, PruneResult
+    from jobkeep_protocol.search import SearchHit, SearchPage
     from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
     from jobkeep_protocol.version import __version__
 
@@ -58,7 +61,10 @@ _MODULES = {
         "RevisionConflict",
         "StorageError",
     ),
+    "jobkeep_protocol.learning": ("LearnedPattern", "SimilarOutcome"),
     "jobkeep_protocol.messages": ("DaemonStatus", "Event"),
+    "jobkeep_protocol.pruning": ("PruneResult", "PrunedJob"),
+    "jobkeep_protocol.search": ("SearchHit", "SearchPage"),
     "jobkeep_protocol.states": ("CheckpointState", "JobStatus", "SheetState", "SheetStatus"),
     "jobkeep_protocol.version": ("__version__",),
 }
@@ -78,13 +84,19 @@ __all__ = [
     "JobStatus",
     "JobSummary",
     "JobkeepError",
+    "LearnedPattern",
     "LimitExceeded",
     "PermissionDenied",
     "ProtocolError",
+    "PruneResult",
+    "PrunedJob",
     "RequestTimeout",
     "RevisionConflict",
+    "SearchHit",
+    "SearchPage",
     "SheetState",
     "SheetStatus",
+    "SimilarOutcome",
     "StateBackend",
     "StorageError",
     "__version__",

@@ -11,8 +11,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
@@ -31,15 +31,33 @@ from jobkeep_protocol.backend import (
     StateT,
     highest_sheet,
 )
+from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
 from jobkeep_protocol.messages import (
     DaemonStatus,
     Event,
+    GetDurations,
+    GetErrors,
+    GetOutcomes,
+    GetOverview,
+    GetTimeline,
+    GetValidations,
     ReadBackup,
     RecordExecution,
     StartBackup,
     Status,
 )
+from jobkeep_protocol.pruning import PruneResult
+from jobkeep_protocol.reports import (
+    Durations,
+    Errors,
+    Outcomes,
+    Overview,
+    Timeline,
+    TimelineStep,
+    Validations,
+)
 from jobkeep_protocol.request import Request
+from jobkeep_protocol.search import SearchHit, SearchPage
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.watching import Events
 
@@ -174,6 +192,108 @@ class Client(Generic[StateT]):
         after: JobSummary | str | None = None,
     ) -> list[JobSummary]:
         return self._run(calls.query_jobs(status, since, limit, after))
+
+    def get_overview(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Overview:
+        return self._run(calls.ask(GetOverview(job_id, name, since, until)))
+
+    def get_durations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Durations:
+        return self._run(calls.ask(GetDurations(job_id, name, since, until, limit)))
+
+    def get_errors(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Errors:
+        return self._run(calls.ask(GetErrors(job_id, name, since, until, limit)))
+
+    def get_validations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Validations:
+        return self._run(calls.ask(GetValidations(job_id, name, since, until, limit)))
+
+    def get_outcomes(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Outcomes:
+        return self._run(calls.ask(GetOutcomes(job_id, name, since, until, limit)))
+
+    def get_timeline(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: TimelineStep = "hour",
+    ) -> Timeline:
+        return self._run(calls.ask(GetTimeline(job_id, name, since, until, by)))
+
+    def get_learned_patterns(
+        self, pattern: str | None = None, min_sheets: int = 1, limit: int = 100
+    ) -> list[LearnedPattern]:
+        return self._run(calls.get_learned_patterns(pattern, min_sheets, limit))
+
+    def find_similar_outcomes(
+        self,
+        error_category: str | None = None,
+        error_code: str | None = None,
+        exit_code: int | None = None,
+        text: str | None = None,
+        limit: int = 20,
+    ) -> list[SimilarOutcome]:
+        call = calls.find_similar_outcomes(error_category, error_code, exit_code, text, limit)
+        return self._run(call)
+
+    def search_executions(
+        self,
+        query: str,
+        *,
+        job_id: str | None = None,
+        limit: int = 20,
+        after: SearchHit | None = None,
+    ) -> SearchPage:
+        return self._run(calls.search_executions(query, job_id, limit, after))
+
+    def prune(
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        keep_last: int | None = None,
+        status: str | Iterable[str] | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> PruneResult:
+        return self._run(calls.prune(older_than, keep_last, status, max_bytes, dry_run))
 
     def infer_state_from_artifacts(
         self, job_id: str, workspace: str | Path, artifact_pattern: str

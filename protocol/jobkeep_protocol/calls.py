@@ -8,9 +8,9 @@ asynchronous client and the blocking one) run these with `run` and `run_blocking
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,31 +22,41 @@ from jobkeep_protocol.changes import (
     whole,
     without_sheets,
 )
-from jobkeep_protocol.errors import StorageError
+from jobkeep_protocol.errors import InvalidRequest, StorageError
+from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
+    FindSimilarOutcomes,
     GetExecutionHistory,
     GetExecutionHistoryCount,
     GetJobStatistics,
+    GetLearnedPatterns,
     GetNextSheet,
     ListJobs,
     Load,
     Loaded,
     MarkSheetStatus,
+    PreviewPrune,
+    Prune,
     QueryJobs,
     Saved,
     SaveSheet,
+    SearchExecutions,
+    Shrink,
 )
+from jobkeep_protocol.pruning import MAX_JOBS_LISTED, PrunedJob, PruneResult
 from jobkeep_protocol.request import Request
+from jobkeep_protocol.search import SearchHit, SearchPage
 from jobkeep_protocol.states import (
     CheckpointState,
     JobStatus,
     SheetState,
     SheetStatus,
     trusted_state,
+    utc_now,
 )
-from jobkeep_protocol.values import check_integer, member, refused
+from jobkeep_protocol.values import check_integer, check_number, member, refused
 
 LOAD_ATTEMPTS = 10
 """How often a state that changes while its pages are read is begun anew."""
@@ -249,6 +259,139 @@ def query_jobs(
         jobs += page.jobs
         request = request.following(page)
     return jobs
+
+
+def get_learned_patterns(
+    pattern: str | None = None, min_sheets: int = 1, limit: int = 100
+) -> Call[list[LearnedPattern]]:
+    """`StateBackend.get_learned_patterns`: pages until there are `limit`, or no more."""
+    check_integer("limit", limit, 0)
+    patterns: list[LearnedPattern] = []
+    request: GetLearnedPatterns | None = GetLearnedPatterns(pattern, min_sheets, limit)
+    while request is not None:
+        page = yield from ask(request)
+        patterns += page.patterns
+        request = request.following(page)
+    return patterns
+
+
+def find_similar_outcomes(
+    error_category: str | None = None,
+    error_code: str | None = None,
+    exit_code: int | None = None,
+    text: str | None = None,
+    limit: int = 20,
+) -> Call[list[SimilarOutcome]]:
+    """`StateBackend.find_similar_outcomes`."""
+    check_integer("limit", limit, 0)
+    request = FindSimilarOutcomes(error_category, error_code, exit_code, text, limit)
+    return (yield from ask(request))
+
+
+def search_executions(
+    query: str, job_id: str | None = None, limit: int = 20, after: SearchHit | None = None
+) -> Call[SearchPage]:
+    """`StateBackend.search_executions`: pages until there are `limit` hits, or no more."""
+    check_integer("limit", limit, 0)
+    place: tuple[Any, ...] = ()
+    if after is not None:
+        if not isinstance(after, SearchHit):
+            raise refused("after", after, "a hit that search_executions gave")
+        place = (after.rank, after.execution_id, after.failure_id)
+    hits: list[SearchHit] = []
+    request: SearchExecutions | None = SearchExecutions(query, job_id, limit, *place)
+    while request is not None:
+        page = yield from ask(request)
+        hits += page.hits
+        request = request.following(page)
+    return SearchPage(hits, page.complete, page.more)
+
+
+class Pruned:
+    """How far pruning has come. Mutable: whoever interrupts it can say so."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.attempts = 0
+        self.failures = 0
+        self.bytes = 0
+        self.freed_bytes = 0
+        self.listed: list[PrunedJob] = []
+
+    def result(self) -> PruneResult:
+        """As the method gives it."""
+        return PruneResult(
+            *(self.jobs, self.attempts, self.failures, self.bytes, self.freed_bytes), self.listed
+        )
+
+
+def prune(
+    older_than: timedelta | float | None = None,
+    keep_last: int | None = None,
+    status: str | Iterable[str] | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+    pruned: Pruned | None = None,
+) -> Call[PruneResult]:
+    """`StateBackend.prune`: for each page of the preview, batches until all of it is removed; then
+    the room is given back, a little at a time. `pruned` tells meanwhile how far it has come."""
+    if max_bytes is not None and older_than is not None:
+        raise InvalidRequest("max_bytes is a criterion of its own: give it alone")
+    so_far = Pruned() if pruned is None else pruned
+    given = [status] if isinstance(status, str) else status or ()
+    known = [member(JobStatus, "status", one) for one in given]
+    preview: PreviewPrune | None = PreviewPrune(_before(older_than), keep_last, known, max_bytes)
+    while preview is not None:
+        page = yield from ask(preview)
+        so_far.listed += page.jobs[: MAX_JOBS_LISTED - len(so_far.listed)]
+        if dry_run:
+            for one in page.jobs:
+                _add(so_far, one, one.whole)
+        elif page.jobs:
+            yield from _prune(preview, page.before, [one.job_id for one in page.jobs], so_far)
+        preview = preview.following(page)
+    if not dry_run and (so_far.jobs or so_far.attempts or so_far.failures):
+        yield from _shrink(so_far)
+    return so_far.result()
+
+
+def _prune(
+    preview: PreviewPrune, before: datetime | None, job_ids: list[str], so_far: Pruned
+) -> Call[None]:
+    keeps_failures = preview.max_bytes is not None
+    request: Prune | None
+    request = Prune(job_ids, before, preview.keep_last, preview.status, not keeps_failures)
+    while request is not None:
+        step = yield from ask(request)
+        _add(so_far, step, step.jobs)
+        request = request.following(step)
+
+
+def _add(so_far: Pruned, part: Any, jobs: int) -> None:
+    so_far.jobs += jobs
+    so_far.attempts += part.attempts
+    so_far.failures += part.failures
+    so_far.bytes += part.bytes
+
+
+def _shrink(so_far: Pruned) -> Call[None]:
+    request: Shrink | None = Shrink()
+    while request is not None:
+        shrunk = yield from ask(request)
+        so_far.freed_bytes += shrunk.freed_bytes
+        request = request.following(shrunk)
+
+
+def _before(older_than: timedelta | float | None) -> datetime | None:
+    """The moment that is so long ago. Raises InvalidRequest."""
+    if older_than is None:
+        return None
+    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    check_number("older_than", seconds, low=0)
+    try:
+        return utc_now() - timedelta(seconds=seconds)
+    except OverflowError:
+        raise refused("older_than", older_than, "an age that a date can have") from None
 
 
 def _position(after: JobSummary | str | None) -> tuple[str | None, str | None]:

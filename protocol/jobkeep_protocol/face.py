@@ -8,8 +8,8 @@ and in nothing else; and the calls that carry states, for states of our own type
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from jobkeep_protocol import calls
@@ -22,8 +22,29 @@ from jobkeep_protocol.backend import (
 )
 from jobkeep_protocol.calls import Call
 from jobkeep_protocol.changes import SeenJobs
-from jobkeep_protocol.messages import Event, RecordExecution
+from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
+from jobkeep_protocol.messages import (
+    Event,
+    GetDurations,
+    GetErrors,
+    GetOutcomes,
+    GetOverview,
+    GetTimeline,
+    GetValidations,
+    RecordExecution,
+)
+from jobkeep_protocol.pruning import PruneResult
+from jobkeep_protocol.reports import (
+    Durations,
+    Errors,
+    Outcomes,
+    Overview,
+    Timeline,
+    TimelineStep,
+    Validations,
+)
 from jobkeep_protocol.request import Request
+from jobkeep_protocol.search import SearchHit, SearchPage
 from jobkeep_protocol.states import CheckpointState, SheetState
 from jobkeep_protocol.values import refused
 from jobkeep_protocol.watching import AsyncEvents
@@ -165,6 +186,109 @@ class AsyncFace(StateBackend[StateT]):
         after: JobSummary | str | None = None,
     ) -> list[JobSummary]:
         return await self._run(calls.query_jobs(status, since, limit, after))
+
+    async def get_overview(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Overview:
+        return await self._run(calls.ask(GetOverview(job_id, name, since, until)))
+
+    async def get_durations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Durations:
+        return await self._run(calls.ask(GetDurations(job_id, name, since, until, limit)))
+
+    async def get_errors(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Errors:
+        return await self._run(calls.ask(GetErrors(job_id, name, since, until, limit)))
+
+    async def get_validations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Validations:
+        return await self._run(calls.ask(GetValidations(job_id, name, since, until, limit)))
+
+    async def get_outcomes(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Outcomes:
+        return await self._run(calls.ask(GetOutcomes(job_id, name, since, until, limit)))
+
+    async def get_timeline(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: TimelineStep = "hour",
+    ) -> Timeline:
+        return await self._run(calls.ask(GetTimeline(job_id, name, since, until, by)))
+
+    async def get_learned_patterns(
+        self, pattern: str | None = None, min_sheets: int = 1, limit: int = 100
+    ) -> list[LearnedPattern]:
+        return await self._run(calls.get_learned_patterns(pattern, min_sheets, limit))
+
+    async def find_similar_outcomes(
+        self,
+        error_category: str | None = None,
+        error_code: str | None = None,
+        exit_code: int | None = None,
+        text: str | None = None,
+        limit: int = 20,
+    ) -> list[SimilarOutcome]:
+        call = calls.find_similar_outcomes(error_category, error_code, exit_code, text, limit)
+        return await self._run(call)
+
+    async def search_executions(
+        self,
+        query: str,
+        *,
+        job_id: str | None = None,
+        limit: int = 20,
+        after: SearchHit | None = None,
+    ) -> SearchPage:
+        return await self._run(calls.search_executions(query, job_id, limit, after))
+
+    async def prune(
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        keep_last: int | None = None,
+        status: str | Iterable[str] | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> PruneResult:
+        call = calls.prune(older_than, keep_last, status, max_bytes, dry_run)
+        return await self._run(call)
 
     def watch(self, job_id: str | None = None, *, after: int | None = None) -> AsyncIterator[Event]:
         return AsyncEvents(job_id, after, self.call)

@@ -23,7 +23,19 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary
+from jobkeep_protocol.learning import MAX_OUTCOMES, LearnedPattern, SimilarOutcome
+from jobkeep_protocol.pruning import PrunedJob
+from jobkeep_protocol.reports import (
+    Durations,
+    Errors,
+    Outcomes,
+    Overview,
+    Timeline,
+    TimelineStep,
+    Validations,
+)
 from jobkeep_protocol.request import Admin, Control, Read, Role, Stream, Write
+from jobkeep_protocol.search import SearchPage
 from jobkeep_protocol.states import (
     CheckpointFields,
     CheckpointState,
@@ -32,6 +44,14 @@ from jobkeep_protocol.states import (
     SheetState,
     SheetStatus,
 )
+from jobkeep_protocol.transfer import (
+    ImportBegun,
+    ImportStep,
+    KeptExecution,
+    KeptFailure,
+    KeptHistory,
+)
+from jobkeep_protocol.values import refused
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -311,6 +331,85 @@ class ReadBackup(Control[BackupPiece], frozen=True):
         return ReadBackup(self.backup_id, self.offset + len(reply.data)) if reply.more else None
 
 
+class StartExport(Control[str], frozen=True):
+    """Begin a copy that has these jobs alone, with all that belongs to them; gives the id that
+    ReadBackup reads it with. All jobs are a backup."""
+
+    job_ids: list[str]
+
+
+class StartImport(Control[str], frozen=True):
+    """Begin to receive a database file; gives the id that it is written and imported with."""
+
+
+class WriteImport(Control[int], frozen=True):
+    """Some bytes of the file, from `offset` on; gives how many it has now.
+
+    A file that nobody writes or imports for a minute is given up.
+    """
+
+    import_id: str
+    offset: int
+    data: bytes
+
+
+class ImportJobs(Control[ImportStep], frozen=True):
+    """Copy jobs from the file that was received into the database, and tell what came of each.
+
+    The file may be of any version of the schema. Without `job_ids` all of its jobs are imported. A
+    job that is kept already is skipped, unless an earlier import of it was broken off, or with
+    `replace`. `after` is how many outcomes were told already. The first of these requests begins
+    the import; those after it tell how far it is.
+    """
+
+    import_id: str
+    job_ids: list[str] = field(default_factory=list)
+    replace: bool = False
+    after: int = 0
+
+    def following(self, reply: Any) -> ImportJobs | None:
+        return replace(self, after=self.after + len(reply.jobs)) if reply.more else None
+
+
+class ExportHistory(Read[KeptHistory], frozen=True):
+    """All that is kept of the attempts of a job: first those recorded, the oldest first, and then
+    the failures of which no attempt was recorded (`unrecorded` true)."""
+
+    job_id: str
+    after: int = 0
+    unrecorded: bool = False
+
+    def following(self, reply: Any) -> ExportHistory | None:
+        if reply.more:
+            return replace(self, after=reply.last)
+        return None if self.unrecorded else ExportHistory(self.job_id, 0, unrecorded=True)
+
+
+class ImportJob(Admin[ImportBegun], frozen=True):
+    """Keep a job as it was in another database, with its times and its revision; its history then
+    comes with ImportHistory.
+
+    `state` comes without its sheets, and those with it. Nobody here works on it: if it says that it
+    is running, it is paused, and sheets in progress are pending. A job of this id that is kept
+    already is left alone and `why` says so, unless it is the same one, whose import was broken off,
+    or `replace` is true.
+    """
+
+    state: CheckpointState
+    sheets: list[SheetState]
+    replace: bool = False
+
+
+class ImportHistory(Admin[int], frozen=True):
+    """Add attempts to a job that is imported, and failures without one; gives how many attempts it
+    has now. Nothing is added when it had other than `after` of them before."""
+
+    job_id: str
+    after: int
+    executions: list[KeptExecution]
+    failures: list[KeptFailure] = field(default_factory=list)
+
+
 # -- jobs -----------------------------------------------------------------------------------------
 
 
@@ -510,3 +609,237 @@ class GetExecutionHistoryCount(Read[int], frozen=True):
 
     job_id: str
     sheet_num: int | None = None
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+class GetOverview(Read[Overview], frozen=True):
+    """How the work goes, in one look.
+
+    As in all reports, `job_id` is one job, `name` shell wildcards over the names of jobs, and
+    only what happened at `since` or later and before `until` is counted: jobs by `updated_at`,
+    sheets by `completed_at`, executions by `executed_at`, failures by `failed_at`.
+    """
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class GetDurations(Read[Durations], frozen=True):
+    """How long executions took: all, by job, by sheet, and the slowest."""
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 20
+
+
+class GetErrors(Read[Errors], frozen=True):
+    """Failures by category, code, exit code and signal, the most frequent first."""
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 20
+
+
+class GetValidations(Read[Validations], frozen=True):
+    """How often validations passed and failed, by rule."""
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 100
+
+
+class GetOutcomes(Read[Outcomes], frozen=True):
+    """How sheets came out, by outcome category."""
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 100
+
+
+class GetTimeline(Read[Timeline], frozen=True):
+    """What happened hour by hour, or day by day."""
+
+    job_id: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    by: TimelineStep = "hour"
+
+
+# -- learning -------------------------------------------------------------------------------------
+
+
+class PatternsPage(Struct, frozen=True, array_like=True):
+    """Some patterns, and whether there are more of those asked for."""
+
+    patterns: list[LearnedPattern]
+    more: bool = False
+
+
+class GetLearnedPatterns(Read[PatternsPage], frozen=True):
+    """The patterns that sheets carry, those of most sheets first.
+
+    `pattern` may have the wildcards of a shell: `*`, `?` and `[…]`. `after_sheets` and
+    `after_pattern` are those of the last pattern of the page before.
+    """
+
+    pattern: str | None = None
+    min_sheets: int = 1
+    limit: int = 100
+    after_sheets: int | None = None
+    after_pattern: str | None = None
+
+    def following(self, reply: Any) -> GetLearnedPatterns | None:
+        if not reply.more:
+            return None
+        last = reply.patterns[-1]
+        return replace(
+            self,
+            limit=self.limit - len(reply.patterns),
+            after_sheets=last.sheets,
+            after_pattern=last.pattern,
+        )
+
+
+class FindSimilarOutcomes(Read[list[SimilarOutcome]], frozen=True):
+    """Earlier attempts that failed like one, and what happened next on their sheets.
+
+    Each criterion that is given must match, and one must be given. The newest come first. With
+    `text`, those whose error message has all of its words come before those that have some of them.
+    `limit` is at most 1000.
+    """
+
+    error_category: str | None = None
+    error_code: str | None = None
+    exit_code: int | None = None
+    text: str | None = None
+    limit: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.limit > MAX_OUTCOMES:
+            raise refused("limit", self.limit, f"an integer from 0 to {MAX_OUTCOMES}")
+
+
+# -- search ---------------------------------------------------------------------------------------
+
+
+class SearchExecutions(Read[SearchPage], frozen=True):
+    """What matches `query` among prompts, outputs and error messages, the best first.
+
+    All words must be there; `"these words"` beside each other, `word*` any that begins so, `-word`
+    not, `this OR that` one of both. `after_rank`, with the id of the record or of the failure, is
+    the last hit of the page before.
+    """
+
+    query: str
+    job_id: str | None = None
+    limit: int = 20
+    after_rank: float | None = None
+    after_execution_id: int | None = None
+    after_failure_id: int | None = None
+
+    def following(self, reply: Any) -> SearchExecutions | None:
+        left = self.limit - len(reply.hits)
+        if not reply.more or left <= 0:
+            return None
+        last = reply.hits[-1]
+        return replace(
+            self,
+            limit=left,
+            after_rank=last.rank,
+            after_execution_id=last.execution_id,
+            after_failure_id=last.failure_id,
+        )
+
+
+# -- retention ------------------------------------------------------------------------------------
+
+
+class PrunePage(Struct, frozen=True, array_like=True):
+    """Some jobs of which something would go, and after which job the next page begins.
+
+    `before` is the time before which attempts go; null when none do for their age.
+    """
+
+    jobs: list[PrunedJob]
+    before: datetime | None = None
+    next: str | None = None
+
+
+class PreviewPrune(Control[PrunePage], frozen=True):
+    """What pruning would remove: a page of jobs, in the order of their ids.
+
+    Without `status` attempts and failures from before `before`, beyond the newest `keep_last` of
+    their sheet; or, with `max_bytes`, the oldest attempts until the others take no more. With
+    `status` whole jobs that were last updated before `before`, beyond the newest `keep_last` of
+    their status. Of a live job nothing goes. `before` with `max_bytes` is that of the page before.
+    """
+
+    before: datetime | None = None
+    keep_last: int | None = None
+    status: list[JobStatus] = field(default_factory=list)
+    max_bytes: int | None = None
+    after_job: str | None = None
+
+    def following(self, reply: Any) -> PreviewPrune | None:
+        if reply.next is None:
+            return None
+        return replace(self, before=reply.before, after_job=reply.next)
+
+
+class PruneStep(Struct, frozen=True, array_like=True):
+    """What one batch removed: whole jobs, attempts, failures, and the bytes of their texts.
+
+    `done` is how many of the jobs asked for are done with, `after_sheet` how far the next one is.
+    """
+
+    jobs: int
+    attempts: int
+    failures: int
+    bytes: int
+    done: int
+    after_sheet: int = 0
+
+
+class Prune(Admin[PruneStep], frozen=True):
+    """Remove what `preview_prune` tells of these jobs, as far as it still may go: one small batch,
+    in one transaction. Without `with_failures`, failures stay."""
+
+    job_ids: list[str]
+    before: datetime | None = None
+    keep_last: int | None = None
+    status: list[JobStatus] = field(default_factory=list)
+    with_failures: bool = True
+    after_sheet: int = 0
+
+    def following(self, reply: Any) -> Prune | None:
+        left = self.job_ids[reply.done :]
+        return replace(self, job_ids=left, after_sheet=reply.after_sheet) if left else None
+
+
+class Shrunk(Struct, frozen=True, array_like=True):
+    """By how much the file gets shorter, and whether there is more room in it that is free."""
+
+    freed_bytes: int
+    more: bool = False
+
+
+class Shrink(Admin[Shrunk], frozen=True):
+    """Give room that is free in the database file back to the file system, a little of it. The file
+    is shorter after the next checkpoint that no reader holds up."""
+
+    def following(self, reply: Any) -> Shrink | None:
+        return self if reply.more else None

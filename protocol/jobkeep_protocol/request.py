@@ -27,6 +27,7 @@ from jobkeep_protocol.values import (
     check_integer,
     check_integers,
     check_job_id,
+    check_json,
     check_number,
     is_integer,
     refused,
@@ -63,6 +64,11 @@ def _check_sheet_nums(name: str, values: list[int]) -> None:
             check_integer(f"{name}[{index}]", value, 1)  # its name takes longer than all the rest
 
 
+def _check_job_ids(_: str, values: list[str]) -> None:
+    for value in values:
+        check_job_id(value)
+
+
 def _check_sheets_are_beside(name: str, state: CheckpointState) -> None:
     if state.sheets:
         raise refused(
@@ -71,6 +77,31 @@ def _check_sheets_are_beside(name: str, state: CheckpointState) -> None:
             "no sheets here: they go into `sheets`, beside the state",
         )
 
+
+def _check_attempts(name: str, attempts: list[Any]) -> None:
+    """Attempts and failures that are imported: what a request of one attempt may hold."""
+    for index, attempt in enumerate(attempts):
+        place = f"{name}[{index}]"
+        check_integer(f"{place}.sheet_num", attempt.sheet_num, 1)
+        check_integer(f"{place}.attempt_num", attempt.attempt_num, 0)
+        if getattr(attempt, "failure", None) is not None:
+            _check_attempts(f"{place}.failure", [attempt.failure])
+        for field in _IMPORTED.keys() & set(attempt.__struct_fields__):
+            value = getattr(attempt, field)
+            if value is not None:
+                _IMPORTED[field](f"{place}.{field}", value)
+
+
+_IMPORTED: dict[str, Callable[[str, Any], object]] = {
+    "executed_at": as_utc,
+    "failed_at": as_utc,
+    "prompt": _check_text,
+    "output": _check_text,
+    "error_message": _check_text,
+    "duration_seconds": partial(check_number, low=0),
+    "extra": check_json,
+}
+"""What the fields of an attempt that is imported may hold."""
 
 LEAST = {
     "sheet_num": 1,
@@ -83,8 +114,14 @@ LEAST = {
     "after_sheet": MIN_INTEGER,
     "offset": 0,
     "exit_code": MIN_INTEGER,
+    "after_execution_id": MIN_INTEGER,
+    "after_failure_id": MIN_INTEGER,
     "connection_id": 1,
     "payloads": 0,
+    "min_sheets": 1,
+    "after_sheets": 0,
+    "keep_last": 1,
+    "max_bytes": 0,
 }
 """The integers, in any request, and the least that each may be."""
 
@@ -96,8 +133,21 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "slower_than_seconds": partial(check_number, low=0),
     "wait_seconds": partial(check_number, low=0, high=MAX_WAIT_SECONDS),
     "since": as_utc,
+    "until": as_utc,
+    "before": as_utc,
     "prompt": _check_text,
     "output": _check_text,
+    "pattern": _check_text,
+    "after_pattern": _check_text,
+    "error_category": _check_text,
+    "error_code": _check_text,
+    "text": _check_text,
+    "query": _check_text,
+    "after_rank": check_number,
+    "job_ids": _check_job_ids,
+    "after_job": lambda _name, value: check_job_id(value),
+    "executions": _check_attempts,
+    "failures": _check_attempts,
 }
 """What any other field of this name may hold. None is for the type of the field to judge."""
 

@@ -17,6 +17,7 @@ type the reply is the parameter `result`. All Structs are objects, times ISO 860
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from functools import cache
 from types import NoneType
 from typing import Any, NamedTuple, TypeGuard, get_args
@@ -290,7 +291,18 @@ def _value_of(field: FieldInfo, parameters: dict[str, Any], operation: str) -> A
         if field.required:
             raise InvalidParameter.named(field.name, f"{operation}: {field.name} is missing")
         return _default_of(field)
+    if field.type is bytes and isinstance(value, str):
+        return _as_bytes(field.name, value)
     return _translated(field.type, value)
+
+
+def _as_bytes(name: str, text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidParameter.named(
+            name, f"{name} is {show(text)}; expected bytes in base64: {error}"
+        ) from error
 
 
 def _encoded(name: str, value: Any) -> Raw:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import jobkeep
 from jobkeep_protocol.backend import ExecutionRecord, JobStatistics, JobSummary, StateBackend
+from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
 from jobkeep_protocol.messages import Event
+from jobkeep_protocol.pruning import PruneResult
+from jobkeep_protocol.reports import (
+    Durations,
+    Errors,
+    Outcomes,
+    Overview,
+    Timeline,
+    TimelineStep,
+    Validations,
+)
+from jobkeep_protocol.search import SearchHit, SearchPage
 from jobkeep_protocol.states import CheckpointState, SheetState
 
 
@@ -89,6 +101,162 @@ class OnThreads(StateBackend[CheckpointState]):
         after: JobSummary | str | None = None,
     ) -> list[JobSummary]:
         return await asyncio.to_thread(self._client.query_jobs, status, since, limit, after)
+
+    async def get_overview(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Overview:
+        return await asyncio.to_thread(
+            self._client.get_overview,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+        )
+
+    async def get_durations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Durations:
+        return await asyncio.to_thread(
+            self._client.get_durations,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    async def get_errors(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+    ) -> Errors:
+        return await asyncio.to_thread(
+            self._client.get_errors,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    async def get_validations(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Validations:
+        return await asyncio.to_thread(
+            self._client.get_validations,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    async def get_outcomes(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Outcomes:
+        return await asyncio.to_thread(
+            self._client.get_outcomes,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    async def get_timeline(
+        self,
+        *,
+        job_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        by: TimelineStep = "hour",
+    ) -> Timeline:
+        return await asyncio.to_thread(
+            self._client.get_timeline,
+            job_id=job_id,
+            name=name,
+            since=since,
+            until=until,
+            by=by,
+        )
+
+    async def get_learned_patterns(
+        self, pattern: str | None = None, min_sheets: int = 1, limit: int = 100
+    ) -> list[LearnedPattern]:
+        return await asyncio.to_thread(
+            self._client.get_learned_patterns, pattern, min_sheets, limit
+        )
+
+    async def find_similar_outcomes(
+        self,
+        error_category: str | None = None,
+        error_code: str | None = None,
+        exit_code: int | None = None,
+        text: str | None = None,
+        limit: int = 20,
+    ) -> list[SimilarOutcome]:
+        return await asyncio.to_thread(
+            self._client.find_similar_outcomes,
+            *(error_category, error_code, exit_code, text, limit),
+        )
+
+    async def search_executions(
+        self,
+        query: str,
+        *,
+        job_id: str | None = None,
+        limit: int = 20,
+        after: SearchHit | None = None,
+    ) -> SearchPage:
+        return await asyncio.to_thread(
+            self._client.search_executions, query, job_id=job_id, limit=limit, after=after
+        )
+
+    async def prune(
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        keep_last: int | None = None,
+        status: str | Iterable[str] | None = None,
+        max_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> PruneResult:
+        return await asyncio.to_thread(
+            self._client.prune,
+            older_than=older_than,
+            keep_last=keep_last,
+            status=status,
+            max_bytes=max_bytes,
+            dry_run=dry_run,
+        )
 
     async def infer_state_from_artifacts(
         self, job_id: str, workspace: str | Path, artifact_pattern: str

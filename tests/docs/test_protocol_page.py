@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 from datetime import datetime
 from types import NoneType
 from typing import Any
@@ -67,7 +68,9 @@ def types_on_the_wire() -> dict[str, TypeDescription]:
 
 
 def is_array(name: str) -> bool:
-    config = getattr(getattr(messages, name), "__struct_config__", None)
+    ours = [module for path, module in sys.modules.items() if path.startswith("jobkeep_protocol.")]
+    kind = next(getattr(module, name) for module in ours if hasattr(module, name))
+    config = getattr(kind, "__struct_config__", None)
     return config is not None and config.array_like
 
 

@@ -9,9 +9,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobkeep_protocol import messages as m
+from jobkeep_protocol import reports
 from jobkeep_protocol import request as r
 from jobkeep_protocol.errors import ERRORS_BY_CODE, JobkeepError
+from jobkeep_protocol.learning import LearnedPattern, SimilarOutcome
+from jobkeep_protocol.pruning import PrunedJob
+from jobkeep_protocol.search import Mark, SearchHit, SearchPage
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
+from jobkeep_protocol.transfer import (
+    ImportBegun,
+    ImportedJob,
+    ImportStep,
+    KeptExecution,
+    KeptFailure,
+    KeptHistory,
+)
 
 CREATED = datetime(2026, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 UPDATED = datetime(2026, 3, 1, 12, 31, 0, 1, tzinfo=UTC)
@@ -156,6 +168,18 @@ def full_job(sheets: dict[int, SheetState] | None = None) -> CheckpointState:
     )
 
 
+def full_failure() -> KeptFailure:
+    """A failure with a value in every field."""
+    return KeptFailure(2, 1, CREATED, -11, 11, "signal", "crash", "E42", "it broke")
+
+
+def full_execution() -> KeptExecution:
+    """An attempt with a value in every field."""
+    return KeptExecution(
+        *(2, 1, CREATED, "do it", "done\n", -11, 1.5, {"from": "elsewhere"}, full_failure())
+    )
+
+
 REQUESTS: dict[str, r.Request[Any]] = {
     "hello": m.Hello(1, "a client", "0.1.0", bytes(range(16)), 1024),
     "hello, defaults": m.Hello(1, "a client", "0.1.0"),
@@ -175,6 +199,16 @@ REQUESTS: dict[str, r.Request[Any]] = {
     ),
     "start_backup": m.StartBackup(),
     "read_backup": m.ReadBackup("0123456789abcdef", 1_048_576),
+    "start_export": m.StartExport(["job"]),
+    "start_import": m.StartImport(),
+    "write_import": m.WriteImport("0123456789abcdef", 6, b"format"),
+    "import_jobs": m.ImportJobs("0123456789abcdef", ["job"], replace=True, after=1),
+    "import_jobs, defaults": m.ImportJobs("0123456789abcdef"),
+    "export_history": m.ExportHistory("job", 17, unrecorded=True),
+    "export_history, defaults": m.ExportHistory("job"),
+    "import_job": m.ImportJob(full_job(), [full_sheet()], replace=True),
+    "import_history": m.ImportHistory("job", 1, [full_execution()], [full_failure()]),
+    "import_history, defaults": m.ImportHistory("job", 0, [KeptExecution(2, 1, CREATED)]),
     "delete": m.Delete("job"),
     "list_jobs": m.ListJobs(12),
     "query_jobs": m.QueryJobs(JobStatus.FAILED, CREATED, 10, "job", "2026-03-01T00:00:00+00:00"),
@@ -190,6 +224,29 @@ REQUESTS: dict[str, r.Request[Any]] = {
     "get_execution_history": m.GetExecutionHistory("job", 2, 10, 99),
     "get_execution_history, defaults": m.GetExecutionHistory("job"),
     "get_execution_history_count": m.GetExecutionHistoryCount("job", 2),
+    "get_overview": m.GetOverview("job", "night*", CREATED, UPDATED),
+    "get_overview, defaults": m.GetOverview(),
+    "get_durations": m.GetDurations("job", "night*", CREATED, UPDATED, 10),
+    "get_durations, defaults": m.GetDurations(),
+    "get_errors": m.GetErrors("job", "night*", CREATED, UPDATED, 10),
+    "get_errors, defaults": m.GetErrors(),
+    "get_validations": m.GetValidations("job", "night*", CREATED, UPDATED, 10),
+    "get_validations, defaults": m.GetValidations(),
+    "get_outcomes": m.GetOutcomes("job", "night*", CREATED, UPDATED, 10),
+    "get_outcomes, defaults": m.GetOutcomes(),
+    "get_timeline": m.GetTimeline("job", "night*", CREATED, UPDATED, "day"),
+    "get_timeline, defaults": m.GetTimeline(),
+    "get_learned_patterns": m.GetLearnedPatterns("né*", 2, 10, 7, "né"),
+    "get_learned_patterns, defaults": m.GetLearnedPatterns(),
+    "find_similar_outcomes": m.FindSimilarOutcomes("crash", "E42", -11, "it broke", 5),
+    "find_similar_outcomes, defaults": m.FindSimilarOutcomes(),
+    "search_executions": m.SearchExecutions('"timed out" -retry', "job", 10, -1.5, 98, 7),
+    "search_executions, defaults": m.SearchExecutions("refused"),
+    "preview_prune": m.PreviewPrune(UPDATED, 3, [JobStatus.COMPLETED, JobStatus.FAILED], None, "a"),
+    "preview_prune, by bytes": m.PreviewPrune(max_bytes=1_000_000),
+    "prune": m.Prune(["a", "job"], UPDATED, 3, [JobStatus.COMPLETED], False, 2),  # as on the wire
+    "prune, defaults": m.Prune(["job"], UPDATED),
+    "shrink": m.Shrink(),
 }
 
 REPLIES: dict[str, tuple[type[r.Request[Any]], Any]] = {
@@ -251,6 +308,22 @@ REPLIES: dict[str, tuple[type[r.Request[Any]], Any]] = {
     "save, base is outdated": (m.Save, None),
     "start_backup": (m.StartBackup, "0123456789abcdef"),
     "read_backup": (m.ReadBackup, m.BackupPiece(b"SQLite", more=True)),
+    "start_export": (m.StartExport, "0123456789abcdef"),
+    "start_import": (m.StartImport, "0123456789abcdef"),
+    "write_import": (m.WriteImport, 12),
+    "import_jobs": (
+        m.ImportJobs,
+        ImportStep(
+            [ImportedJob("job", "imported", 3), ImportedJob("jöb", "skipped", why="no")], True
+        ),
+    ),
+    "export_history": (
+        m.ExportHistory,
+        KeptHistory([full_execution()], [full_failure()], 17, more=True),
+    ),
+    "import_job": (m.ImportJob, ImportBegun(3)),
+    "import_job, skipped": (m.ImportJob, ImportBegun(None, "there is one")),
+    "import_history": (m.ImportHistory, 4),
     "delete": (m.Delete, True),
     "list_jobs": (m.ListJobs, m.StatesPage([m.Loaded(full_job(), [], 17)], 17)),
     "list_jobs, last page": (m.ListJobs, m.StatesPage([])),
@@ -310,6 +383,136 @@ REPLIES: dict[str, tuple[type[r.Request[Any]], Any]] = {
         ),
     ),
     "get_execution_history_count": (m.GetExecutionHistoryCount, 3),
+    "get_overview": (
+        m.GetOverview,
+        reports.Overview(
+            jobs={"completed": 3, "failed": 1},
+            job_success_rate=75.0,
+            sheets_total=20,
+            sheets_completed=16,
+            sheets_failed=4,
+            sheets_skipped=1,
+            sheet_success_rate=80.0,
+            span_seconds=7200.5,
+            sheets_per_hour=8.25,
+            executions=24,
+            executions_successful=18,
+            execution_success_rate=90.0,
+            failures=5,
+            retries=6,
+            input_tokens=1000,
+            output_tokens=200,
+            estimated_cost=0.125,
+        ),
+    ),
+    "get_durations": (
+        m.GetDurations,
+        reports.Durations(
+            *(3, 7.5, 2.5, 2.0, 4.5, 4.75, 5.0),
+            jobs=[reports.JobDurations(3, 7.5, 2.5, 2.0, 4.5, 4.75, 5.0, "job")],
+            sheets=[reports.SheetDurations(3, 7.5, 2.5, 2.0, 4.5, 4.75, 5.0, 2)],
+            slowest=[reports.SlowExecution(98, "job", 2, 1, UPDATED, 0, 5.0)],
+        ),
+    ),
+    "get_durations, nothing": (
+        m.GetDurations,
+        reports.Durations(0, 0.0, None, None, None, None, None, [], [], []),
+    ),
+    "get_errors": (
+        m.GetErrors,
+        reports.Errors(
+            5,
+            [
+                reports.ErrorGroup(
+                    *("crash", "E42", -11, 11, 5, 2, CREATED, UPDATED),
+                    example=reports.FailureExample("job", 2, 3, UPDATED, "it broke"),
+                )
+            ],
+        ),
+    ),
+    "get_validations": (
+        m.GetValidations,
+        reports.Validations(3, 1, [reports.RuleFigures("a", 3, 1, 75.0)]),
+    ),
+    "get_outcomes": (
+        m.GetOutcomes,
+        reports.Outcomes(5, 2, [reports.OutcomeFigures("flaky", 5, 3, 1, 2)]),
+    ),
+    "get_timeline": (
+        m.GetTimeline,
+        reports.Timeline("day", [reports.TimelineBucket(CREATED, 4, 2, 1, 1.5, 3, 1, 2)]),
+    ),
+    "get_learned_patterns": (
+        m.GetLearnedPatterns,
+        m.PatternsPage(
+            [
+                LearnedPattern(
+                    pattern="né",
+                    sheets=7,
+                    jobs=2,
+                    job_ids=["job"],
+                    completed=3,
+                    failed=1,
+                    success_rate=75.0,
+                    success_rate_without=12.5,
+                    mean_confidence=0.625,
+                    first_seen_at=CREATED,
+                    last_seen_at=UPDATED,
+                )
+            ],
+            more=True,
+        ),
+    ),
+    "get_learned_patterns, none": (m.GetLearnedPatterns, m.PatternsPage([])),
+    "find_similar_outcomes": (
+        m.FindSimilarOutcomes,
+        [
+            SimilarOutcome(
+                job_id="job",
+                sheet_num=2,
+                attempt_num=1,
+                execution_id=98,
+                failed_at=CREATED,
+                error_category="crash",
+                error_code="E42",
+                exit_code=-11,
+                exit_signal=11,
+                error_message="it broke",
+                next_outcome="completed",
+                attempts_after=3,
+                completed_at=UPDATED,
+            )
+        ],
+    ),
+    "preview_prune": (
+        m.PreviewPrune,
+        m.PrunePage([PrunedJob("job", True, 98, 7, 123_456)], UPDATED, "job"),  # as on the wire
+    ),
+    "preview_prune, last page": (m.PreviewPrune, m.PrunePage([])),
+    "prune": (m.Prune, m.PruneStep(1, 98, 7, 123_456, 0, 4)),
+    "shrink": (m.Shrink, m.Shrunk(262_144, more=True)),
+    "search_executions": (
+        m.SearchExecutions,
+        SearchPage(
+            [
+                SearchHit(
+                    job_id="job",
+                    sheet_num=2,
+                    attempt_num=1,
+                    execution_id=98,
+                    failure_id=7,
+                    field="error_message",
+                    snippet="…it timed out",
+                    marks=[Mark(4, 13)],
+                    rank=-1.5,
+                    at=CREATED,
+                    exit_code=1,
+                )
+            ],
+            complete=True,
+            more=True,
+        ),
+    ),
 }
 
 ERRORS: dict[str, JobkeepError] = {

@@ -52,11 +52,19 @@ def test_each_operation_is_for_readers_writers_or_administrators() -> None:
             *("hello", "status", "monitor", "slow_log", "list_clients", "watch"),
             *("load", "list_jobs", "query_jobs", "get_job_statistics"),
             *("get_next_sheet", "get_execution_history", "get_execution_history_count"),
+            *("get_overview", "get_durations", "get_errors", "get_validations"),
+            *("get_outcomes", "get_timeline"),
+            *("get_learned_patterns", "find_similar_outcomes"),
+            *("search_executions", "export_history"),
         },
         "write": {
             *("save", "mark_sheet_status", "save_sheet", "claim_next_sheet", "record_execution"),
         },
-        "admin": {"delete", "kill_client", "start_backup", "read_backup"},
+        "admin": {
+            *("delete", "kill_client", "start_backup", "read_backup", "start_export"),
+            *("start_import", "write_import", "import_jobs", "import_job", "import_history"),
+            *("preview_prune", "prune", "shrink"),
+        },
     }
 
 
@@ -101,8 +109,12 @@ REFUSED: list[tuple[type[r.Request[Any]], dict[str, Any], str]] = [
         "before_id is 9223372036854775808",
     ),
     (m.GetExecutionHistoryCount, {"job_id": "j", "sheet_num": -1}, "sheet_num is -1"),
+    (m.SearchExecutions, {"query": "q", "limit": -1}, "limit is -1; .* 0 or more"),
     (m.QueryJobs, {"limit": -1}, "limit is -1; .* 0 or more"),
     (m.QueryJobs, {"since": datetime(2026, 1, 1)}, "since is .*; .* time zone"),  # noqa: DTZ001
+    (m.GetOverview, {"job_id": ""}, "job_id is ''"),
+    (m.GetErrors, {"limit": -1}, "limit is -1; .* 0 or more"),
+    (m.GetTimeline, {"until": datetime(2026, 1, 1)}, "until is .*; .* time zone"),  # noqa: DTZ001
     (m.Load, {"job_id": "j", "after_sheet": 2**63}, "after_sheet is 9223372036854775808"),
     (m.Save, {"state": JOB, "sheets": [], "removed": [1, 2**63]}, r"removed\[1\] is 92233720368"),
     (
@@ -115,6 +127,9 @@ REFUSED: list[tuple[type[r.Request[Any]], dict[str, Any], str]] = [
         },
         r"state\.sheets is \{1: .*; expected no sheets here: they go into `sheets`",
     ),
+    (m.GetLearnedPatterns, {"min_sheets": 0}, "min_sheets is 0; .* 1 or more"),
+    (m.FindSimilarOutcomes, {"exit_code": 1, "limit": 1001}, "limit is 1001; .* from 0 to 1000"),
+    (m.PreviewPrune, {"keep_last": 0}, "keep_last is 0; .* 1 or more"),
     (m.ListJobs, {"after": 2**63}, "after is 9223372036854775808"),
     (
         m.RecordExecution,
