@@ -47,7 +47,23 @@ statuses = st.sampled_from(
         *(SheetStatus.COMPLETED, SheetStatus.FAILED, SheetStatus.SKIPPED),
     ]
 )
-sheets = st.builds(SheetState, sheet_num=numbers, status=statuses, attempt_count=st.integers(0, 3))
+rules = st.none() | st.lists(st.sampled_from(["a", "b", "it's"]), max_size=3)
+tokens = st.sampled_from([None, None, 0, 7, 2**40])
+sheets = st.builds(
+    SheetState,
+    sheet_num=numbers,
+    status=statuses,
+    attempt_count=st.integers(0, 3),
+    passed_validations=rules,
+    failed_validations=rules,
+    outcome_category=st.sampled_from([None, None, "", "good", "flaky"]),
+    success_without_retry=st.booleans(),
+    input_tokens=tokens,
+    output_tokens=tokens,
+    estimated_cost=st.sampled_from([None, None, 0.0, 0.25, 12.5]),
+    learned_patterns=st.none() | st.lists(st.sampled_from(["p", "q", "é"]), max_size=3),
+    confidence_score=st.sampled_from([None, 0.0, 0.1, 0.7]),
+)
 states = st.builds(
     CheckpointState,
     job_id=job_ids,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from jobkeep_protocol.errors import StorageError
 from jobkeepd.backend import SQLiteStateBackend
 from jobkeepd.store import migrations
+from jobkeepd.store.copies import copy_before_migration, remove_leftovers
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, SCHEMA_VERSION, TABLES
 from tests.daemon.counters import assert_counters_are_right
 
@@ -41,6 +44,11 @@ def columns(database: Path, table: str) -> str:
     with closing(sqlite3.connect(database)) as connection:
         found = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
         return ", ".join(name for (name,) in found)
+
+
+def copies(database: Path) -> list[Path]:
+    """The copies beside a file that were made before it was changed."""
+    return sorted(database.parent.glob("state.db.v*"))
 
 
 async def open_and_close(database: Path) -> None:
@@ -80,6 +88,32 @@ async def test_counters_of_a_migrated_file_are_right(older: Path) -> None:
         assert_counters_are_right(connection)
 
 
+async def test_figures_for_reports_are_counted_in_a_migrated_file(older: Path) -> None:
+    with closing(sqlite3.connect(older)) as connection, connection:
+        connection.execute(
+            'UPDATE sheets SET passed_validations = \'["a", "b"]\', '
+            "failed_validations = '[\"a\"]', "
+            "outcome_category = 'good', input_tokens = 7, estimated_cost = 0.5 "
+            "WHERE job_id = 'a/😀'"
+        )
+        connection.execute("UPDATE execution_history SET exit_code = NULL WHERE exit_code <> 0")
+        (sheets,) = connection.execute(
+            "SELECT count(*) FROM sheets WHERE job_id = 'a/😀'"
+        ).fetchone()
+
+    async with SQLiteStateBackend(older) as backend:
+        overview = await backend.get_overview()
+        validations = await backend.get_validations()
+        outcomes = await backend.get_outcomes()
+
+    assert sheets > 0
+    assert (overview.input_tokens, overview.estimated_cost) == (7 * sheets, 0.5 * sheets)
+    assert (validations.passed, validations.failed) == (2 * sheets, sheets)
+    assert outcomes.sheets == sheets
+    with closing(sqlite3.connect(older)) as connection:
+        assert_counters_are_right(connection)
+
+
 async def test_migrated_file_can_be_worked_on(older: Path) -> None:
     async with SQLiteStateBackend(older) as backend:
         assert await backend.get_execution_history_count("a/😀", 1) == 3
@@ -115,10 +149,55 @@ async def test_older_file_is_copied_before_it_is_changed(older: Path) -> None:
 
     await open_and_close(older)
 
-    copy = older.with_name("state.db.v5")
+    [copy] = copies(older)
+    assert re.fullmatch(r"state\.db\.v5-\d{8}T\d{6}Z", copy.name)
     assert contents(copy, "jobs", names) == before
     assert contents(copy, "schema_version", "max(version), 0") == [(5, 0)]
     assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def copy_now(database: Path) -> Path:
+    """What a migration does first."""
+    with closing(sqlite3.connect(database)) as connection:
+        return copy_before_migration(connection, database, 5)
+
+
+def change(database: Path) -> None:
+    """Something else in the file than before."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE jobs SET description = description || 'x', name = name || 'x'")
+        connection.commit()
+
+
+def test_copy_of_other_contents_gets_a_name_of_its_own_within_the_same_second(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime(2026, 11, 25, 8, 12, 0, 5, UTC)
+    monkeypatch.setattr("jobkeepd.store.copies.utc_now", lambda: moment)
+    first = copy_now(older)
+    before = first.read_bytes()
+    change(older)
+
+    second = copy_now(older)
+
+    assert first.name == "state.db.v5-20261125T081200Z"
+    assert second.name == "state.db.v5-20261125T081200Z-2"
+    assert first.read_bytes() == before
+
+
+def test_copy_of_the_same_contents_is_not_made_twice(older: Path) -> None:
+    first = copy_now(older)
+    before = first.stat()
+    assert copy_now(older) == first
+    assert copies(older) == [first]
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_half_a_copy_that_was_left_is_removed_at_the_next_start(older: Path) -> None:
+    half = older.with_name("state.db.copy-before-migration")
+    half.write_bytes(b"half of it")
+    remove_leftovers(older)
+    assert not half.exists()
 
 
 async def test_versions_are_written_down(older: Path) -> None:
@@ -134,8 +213,8 @@ async def test_migration_that_fails_half_way_leaves_the_file_and_can_be_tried_ag
     names = columns(older, "jobs")
     before = contents(older, "jobs", names)
     with monkeypatch.context() as patch:
-        patch.setitem(migrations._STEPS, 6, f"{migrations._STEPS[6]} SELECT missing();")
-        with pytest.raises(StorageError, match="bringing it to 6 failed: no such function"):
+        patch.setitem(migrations._STEPS, 6, (*migrations._STEPS[6], "SELECT missing();"))
+        with pytest.raises(StorageError, match="bringing it to 7 failed: no such function"):
             await open_and_close(older)
 
     assert columns(older, "jobs") == names
@@ -156,7 +235,23 @@ def _ordinal(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE execution_history SET ordinal = ordinal + id")
 
 
-@pytest.mark.parametrize("spoil", [_gap, _status, _ordinal])
+def _figure(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE jobs SET input_tokens = input_tokens + 1")
+
+
+def _exited(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE jobs SET executions_exited = executions_exited + 1")
+
+
+def _rule(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO rule_counts SELECT id, 'a', 1, 0 FROM jobs")
+
+
+def _outcome(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO outcome_counts SELECT id, 'a', 1, 0, 0, 0 FROM jobs")
+
+
+@pytest.mark.parametrize("spoil", [_gap, _status, _ordinal, _figure, _exited, _rule, _outcome])
 async def test_wrong_counters_are_seen(
     older: Path, spoil: Callable[[sqlite3.Connection], None]
 ) -> None:

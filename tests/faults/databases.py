@@ -32,6 +32,7 @@ from jobkeepd.store.guard import admit
 from jobkeepd.store.lock import DatabaseLock, lock_path
 from jobkeepd.store.marks import checkpoint
 from jobkeepd.store.migrations import migrate
+from jobkeepd.store.search_tables import set_search
 from tests.daemon_process import DaemonProcess
 
 CLIENT = b"0123456789abcdef"
@@ -49,6 +50,7 @@ class Writing:
         create_private(database)
         self.connection = open_for_writing(database, durability, DEFAULT_LIMITS.wal_keep_bytes)
         migrate(self.connection)
+        set_search(self.connection, is_on=True)
         checkpoint(database, self.connection)
         self.committer = Committer(database, self.connection)
         (self._requests,) = self.connection.execute(
@@ -196,3 +198,13 @@ def execute(database: Path, script: str) -> None:
     """Change a database that no daemon has, as people do with sqlite3."""
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(script)
+
+
+def page_of(database: Path, name: str) -> tuple[int, int]:
+    """The first page of a table or an index, and the size of a page."""
+    with closing(sqlite3.connect(database)) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return page, size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,18 @@ from jobkeepd.store.committer import Committer, Write
 from jobkeepd.store.store import Store
 from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writer import Writer
-from jobkeepd.store.writes import job_changed_by
+from jobkeepd.store.writes import jobs_changed_by
 from tests.support import wait_until
 
 
 def keep_what_one_sheet_changes() -> None:
     """A claim or a mark leaves the job's state in memory as it was before."""
 
-    def changed(request: Any) -> str | None:
+    def changed(request: Any) -> Sequence[str]:
         is_forgotten = isinstance(request, ClaimNextSheet | MarkSheetStatus)
-        return None if is_forgotten else job_changed_by(request)
+        return () if is_forgotten else jobs_changed_by(request)
 
-    _plant(store, "job_changed_by", changed)
+    _plant(store, "jobs_changed_by", changed)
 
 
 def ignore_revisions() -> None:

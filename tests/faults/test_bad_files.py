@@ -23,12 +23,17 @@ from jobkeepd.store.connection import index_path, wal_path
 from jobkeepd.store.guard import admit
 from jobkeepd.store.lock import lock_path
 from jobkeepd.store.schema import SCHEMA_VERSION
+from tests.daemon.old_files import ATTEMPT as ATTEMPT_ROW
+from tests.daemon.old_files import JOB as JOB_ROW
+from tests.daemon.old_files import SHEET as SHEET_ROW
+from tests.daemon.old_files import make_old_file
 from tests.daemon_process import DaemonProcess
 from tests.faults.databases import (
     copy_files,
     execute,
     fill,
     flip,
+    page_of,
     refusal,
     refusal_of,
     writing,
@@ -73,14 +78,6 @@ def _foreign_with_a_log(path: Path) -> None:
     execute(path, "PRAGMA journal_mode = WAL; CREATE TABLE people (name TEXT);")
 
 
-def _older(path: Path) -> None:
-    execute(
-        path,
-        "CREATE TABLE schema_version (version INTEGER, applied_at TEXT);"
-        "INSERT INTO schema_version VALUES (3, 'then');",
-    )
-
-
 def _version(version: int) -> str:
     return f"INSERT INTO schema_version VALUES ({version}, 'then');"  # noqa: S608 # a number
 
@@ -92,6 +89,20 @@ def _newer(path: Path) -> None:
         + _version(SCHEMA_VERSION)
         + _version(NEWER),
     )
+
+
+def _nothing_for_a_version(path: Path) -> None:
+    execute(
+        path,
+        "CREATE TABLE schema_version (version TEXT); CREATE TABLE people (name TEXT);"
+        "INSERT INTO schema_version VALUES ('seven');",
+    )
+
+
+def _newer_of_an_earlier_tool(path: Path) -> None:
+    """It has no log, and tables that would otherwise be taken over."""
+    make_old_file(path, 4, [JOB_ROW], [SHEET_ROW], [ATTEMPT_ROW], and_then=_version(NEWER))
+    assert path.read_bytes()[18:20] == bytes([1, 1]), "it is not in WAL mode"
 
 
 def _truncated(path: Path) -> None:
@@ -106,11 +117,15 @@ def _truncated(path: Path) -> None:
         (_truncated, "cannot be read as an SQLite database"),
         (_foreign, "without a table `schema_version`, so it is not jobkeep's"),
         (_foreign_with_a_log, "without a table `schema_version`, so it is not jobkeep's"),
-        (_older, "schema version 3, from an earlier tool"),
+        (_nothing_for_a_version, "has 'seven' for its version, so the file is damaged"),
         (
             _newer,
             f"schema version {NEWER}, and this jobkeepd knows up to {SCHEMA_VERSION}; install a "
             "newer jobkeep",
+        ),
+        (
+            _newer_of_an_earlier_tool,
+            f"schema version {NEWER}, and this jobkeepd knows up to {SCHEMA_VERSION}",
         ),
     ],
 )
@@ -284,8 +299,9 @@ def test_damaged_file_is_refused_and_says_what_may_help(
     filled_once: Path, daemon_process: DaemonProcess
 ) -> None:
     copy_files(filled_once, daemon_process.database.parent)
+    page, size = page_of(filled_once, "sheets")
     data = bytearray(daemon_process.database.read_bytes())
-    data[8192:12288] = bytes(4096)
+    data[(page - 1) * size : page * size] = bytes(size)
     daemon_process.database.write_bytes(data)
 
     line = refusal_of(daemon_process)
@@ -321,8 +337,9 @@ def test_large_file_is_not_checked_at_the_start_and_says_how_to(
 ) -> None:
     database = copy_files(filled_once, tmp_path)
     monkeypatch.setattr(guard, "CHECKED_BYTES", database.stat().st_size - 1)
+    page, size = page_of(database, "idx_claims_pid")
     data = bytearray(database.read_bytes())
-    data[-4096:] = bytes(4096)
+    data[(page - 1) * size : page * size] = bytes(size)
     database.write_bytes(data)
 
     with caplog.at_level(logging.INFO):

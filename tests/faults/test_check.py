@@ -135,6 +135,31 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
             "jobs 'job': executions_seconds is 1.0, and 4.5 were counted",
         ),
         (
+            "UPDATE jobs SET executions_exited = 9 WHERE id = 'job'",
+            "jobs 'job': executions_exited is 9, and 2 were counted",
+        ),
+        (
+            "UPDATE jobs SET sheets_failed = 7 WHERE id = 'a/😀'",
+            "jobs 'a/😀': sheets_failed is 7, and 0 were counted",
+        ),
+        (
+            "UPDATE jobs SET input_tokens = 7 WHERE id = 'a/😀'",
+            "jobs 'a/😀': input_tokens is 7, and 0 were counted",
+        ),
+        (
+            "UPDATE jobs SET estimated_cost = 0.5 WHERE id = 'a/😀'",
+            "jobs 'a/😀': estimated_cost is 0.5, and 0.0 were counted",
+        ),
+        (
+            "INSERT INTO rule_counts VALUES ('job', 'a rule', 1, 2)",
+            "rule_counts 'job', 'a rule': is 1 passed, 2 failed; 0 passed, 0 failed was counted",
+        ),
+        (
+            "INSERT INTO outcome_counts VALUES ('job', 'good', 1, 1, 0, 1)",
+            "outcome_counts 'job', 'good': is 1 sheets, 1 completed, 0 failed, 1 without retry; "
+            "nothing was counted",
+        ),
+        (
             "UPDATE execution_history SET ordinal = 5 WHERE id = 3",
             "execution_history 3: ordinal is 5; expected 2",
         ),
@@ -145,6 +170,23 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
         (
             "UPDATE job_counts SET jobs = 7 WHERE status = 'failed'",
             "job_counts 'failed': jobs is 7, and 1 were counted",
+        ),
+        (
+            "INSERT INTO pattern_jobs VALUES ('job', 'p', 1, 0, 0, 0, 0, 1, 'then', 'then')",
+            "pattern_jobs 'job', 'p': sheets is 1, and 0 were counted",
+        ),
+        (
+            "UPDATE sheets SET learned_patterns = '[\"p\"]', confidence_score = 0.5; "
+            "UPDATE pattern_jobs SET confidence_total = 0 WHERE job_id = 'job'",
+            "pattern_jobs 'job', 'p': confidence_total is 0.0, and 1.5 were counted",
+        ),
+        (
+            "UPDATE sheets SET learned_patterns = '[\"p\"]'; UPDATE patterns SET completed = 9",
+            "patterns 'p': completed is 9, and 2 were counted",
+        ),
+        (
+            "UPDATE sheet_counts SET sheets = 7 WHERE status = 'failed'",
+            "sheet_counts 'failed': sheets is 7, and 1 were counted",
         ),
         (
             "DROP INDEX idx_jobs_sequence; UPDATE jobs SET sequence = 1 << 60",
@@ -166,6 +208,27 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
         (
             "UPDATE applied_requests SET request_id = request_id + 64",
             "has a reply to",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = replace(sql, 'failure_indexed ', 'failUre_indexed ')",
+            "trigger failure_indexed: is not jobkeep's",
+        ),
+        ("DROP TRIGGER failure_indexed", "search: its tables and triggers are not as declared"),
+        (
+            "DELETE FROM search_executions_docsize WHERE id = 2",
+            "execution_history 2: is not in the index; start jobkeepd with --search off, and then",
+        ),
+        (
+            "INSERT INTO search_failures_docsize VALUES (999, x'00')",
+            "failures 999: is in the index and not there",
+        ),
+        (
+            "UPDATE search_executions_docsize SET sz = x'0909' WHERE id = 2",
+            "execution_history 2: has other words than in the index",
+        ),
+        (
+            "DELETE FROM search_executions_data WHERE id > 10",
+            "database: cannot be read to its end: ",
         ),
         ("DROP INDEX idx_jobs_status", "index idx_jobs_status: is missing"),
         ("DROP TRIGGER job_moved", "trigger job_moved: is missing"),

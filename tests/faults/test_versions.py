@@ -22,7 +22,7 @@ from tests.daemon_process import DaemonProcess
 from tests.faults.golden import CLIENT, DATA, JOBS, LAST, LAST_ID, unpack
 from tests.wire import Wire
 
-VERSIONS = [5, 6]
+VERSIONS = [5, 6, 7]
 
 
 @pytest.fixture(params=VERSIONS)
@@ -93,7 +93,8 @@ def test_copy_that_a_migration_makes_has_what_was_in_the_log(
 
     daemon_process.start()
 
-    with closing(sqlite3.connect(f"{daemon_process.database}.v5")) as connection:
+    [copy] = daemon_process.database.parent.glob("state.db.v5-*")
+    with closing(sqlite3.connect(copy)) as connection:
         (attempts,) = connection.execute(
             "SELECT count(*) FROM execution_history WHERE job_id = 'in the log'"
         ).fetchone()

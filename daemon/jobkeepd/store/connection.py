@@ -8,6 +8,8 @@ What lives here: the pragmas with their reasons. What may not: queries.
   (https://www.sqlite.org/pragma.html#pragma_synchronous).
 - `foreign_keys=ON`: deleting a job takes its sheets, claims and history along.
 - `wal_autocheckpoint=0`: checkpoints are made by the writer when it has time, and by nobody else.
+- `auto_vacuum=INCREMENTAL`: free pages can be given back to the file system, a few at a time. Only
+  an empty file can be told so (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
 - `journal_size_limit`: after a checkpoint the log is cut to this size instead of staying at its
   largest.
 
@@ -30,6 +32,9 @@ from jobkeep_protocol.errors import StorageError
 from jobkeepd.durable import sync_directory, write_again
 
 Durability = Literal["full", "normal"]
+
+INCREMENTAL = 2
+"""As `PRAGMA auto_vacuum` has it."""
 
 
 def create_private(database: Path) -> None:
@@ -55,7 +60,7 @@ def open_for_looking(database: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(reading_uri(database), uri=True)) as connection:
             yield connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second: a message that quotes damage
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
             raise StorageError(
                 f"another program was interrupted while it wrote to {database}, and what undoes "
@@ -81,6 +86,7 @@ def open_for_writing(
         raise StorageError(f"the database {database} cannot be opened: {error}") from error
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # before anything is in the file
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StorageError(

@@ -13,20 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import filecmp
 import glob
+import itertools
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
+import msgspec
+
+from jobkeep_protocol.errors import InvalidRequest, JobNotFound, LimitExceeded, StorageError
 from jobkeep_protocol.messages import BackupPiece
+from jobkeep_protocol.states import utc_now
+from jobkeepd import failpoints
 from jobkeepd.durable import sync_directory, sync_file
 from jobkeepd.files import size_of
 from jobkeepd.store.connection import create_private, reading_uri, wal_path
+from jobkeepd.store.pruned import forget_pruned_jobs
 
 MAX_COPIES = 2
 """Backups at the same time: each takes as much room on the disk as the database."""
@@ -39,6 +46,11 @@ UNREAD_SECONDS = 60.0
 """After this long without a reader a copy is given up."""
 
 _COPY = ".copy-"
+
+
+def name_of_copy(database: Path, name: str) -> Path:
+    """A file beside the database that is removed at the next start, should it be there then."""
+    return database.with_name(f"{database.name}{_COPY}{name}")
 
 
 def write_copy(connection: sqlite3.Connection, copy: Path) -> None:
@@ -79,6 +91,30 @@ def copy_to_new_file(database: Path, path: Path) -> int:
     return path.stat().st_size
 
 
+def copy_before_migration(connection: sqlite3.Connection, database: Path, version: int) -> Path:
+    """Copy the database to `<name>.v<version>-<time>` beside it, on disk when this returns.
+
+    It appears under its name when it is whole, and replaces no file. A copy of the same contents
+    that is there already does as well: a migration that fails at every start fills no disk. Raises
+    sqlite3.Error and OSError.
+    """
+    unfinished = name_of_copy(database, "before-migration")
+    unfinished.unlink(missing_ok=True)
+    create_private(unfinished)
+    failpoints.reached("in migration copy")
+    write_copy(connection, unfinished)
+    name = f"{database.name}.v{version}-"
+    copy = _same_file(database.parent.glob(f"{glob.escape(name)}*"), unfinished)
+    if copy is None:
+        copy = _free_name(database.with_name(f"{name}{utc_now():%Y%m%dT%H%M%SZ}"))
+        unfinished.rename(copy)
+    else:
+        unfinished.unlink()
+    sync_directory(copy.parent)
+    failpoints.reached("after migration copy")
+    return copy
+
+
 def remove_leftovers(database: Path) -> None:
     """Remove the copies that a daemon which was killed was making. Raises StorageError."""
     try:
@@ -86,7 +122,7 @@ def remove_leftovers(database: Path) -> None:
             path.unlink()
     except OSError as error:
         raise StorageError(
-            f"what a backup of the database {database} has left cannot be removed: "
+            f"what a copy of the database {database} has left cannot be removed: "
             f"{error.strerror} ({error.filename}); may this user list and write its directory?"
         ) from error
 
@@ -98,8 +134,8 @@ class Copies:
         self._database = database
         self._copies: dict[str, _Copy] = {}
 
-    def start(self) -> str:
-        """Begin a copy; gives its id.
+    def start(self, job_ids: Sequence[str] = ()) -> str:
+        """Begin a copy, of these jobs alone if any are named; gives its id.
 
         Raises LimitExceeded when too many are being made or read, StorageError without room.
         """
@@ -113,7 +149,8 @@ class Copies:
             )
         self._check_room()
         copy_id = secrets.token_hex(8)
-        self._copies[copy_id] = _Copy(self._database, copy_id, partial(self._give_up, copy_id))
+        give_up = partial(self._give_up, copy_id)
+        self._copies[copy_id] = _Copy(self._database, copy_id, give_up, job_ids)
         return copy_id
 
     async def read(self, copy_id: str, offset: int) -> BackupPiece:
@@ -155,14 +192,20 @@ class Copies:
 class _Copy:
     """One copy, being made or read. `give_up` is called when nobody has read it for long."""
 
-    def __init__(self, database: Path, copy_id: str, give_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Path,
+        copy_id: str,
+        give_up: Callable[[], None],
+        job_ids: Sequence[str],
+    ) -> None:
         self.is_read = False
         """Whether its last bytes were handed out. They may be asked for again."""
         self._loop = asyncio.get_running_loop()
         self._give_up = give_up
         self._timer = self._loop.call_later(UNREAD_SECONDS, give_up)
-        path = database.with_name(f"{database.name}{_COPY}{copy_id}")
-        self._file = self._loop.run_in_executor(None, _copy_without_name, database, path)
+        path = name_of_copy(database, copy_id)
+        self._file = self._loop.run_in_executor(None, _copy_without_name, database, path, job_ids)
 
     async def read(self, offset: int) -> BackupPiece:
         """See `Copies.read`."""
@@ -186,13 +229,52 @@ class _Copy:
         await asyncio.wait([self._file])
 
 
-def _copy_without_name(database: Path, path: Path) -> int:
+def _same_file(paths: Iterable[Path], file: Path) -> Path | None:
+    """The one of these that has the same bytes as a file."""
+    for path in paths:
+        if path.is_file() and filecmp.cmp(path, file, shallow=False):
+            return path
+    return None
+
+
+def _free_name(path: Path) -> Path:
+    """This path, or one with a number behind it, where there is no file yet."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], others) if not os.path.lexists(one))
+
+
+def _copy_without_name(database: Path, path: Path, job_ids: Sequence[str]) -> int:
     """A copy that is gone from the disk when its file is closed; gives the descriptor."""
     copy_database(database, path)
     try:
+        if job_ids:
+            _keep_only(path, job_ids)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     finally:
         path.unlink()
+
+
+def _keep_only(copy: Path, job_ids: Sequence[str]) -> None:
+    """Remove all other jobs from a copy. Raises JobNotFound for one that is not there, and
+    StorageError."""
+    try:
+        with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            for job_id in job_ids:
+                if not connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone():
+                    raise JobNotFound.named(job_id)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(
+                "CREATE TEMP TABLE kept AS SELECT value AS id FROM json_each(?)",
+                (msgspec.json.encode(list(job_ids)).decode(),),
+            )
+            connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT id FROM kept)")
+            forget_pruned_jobs(connection)
+            connection.execute("DELETE FROM applied_requests")
+            connection.execute("VACUUM")
+    except sqlite3.Error as error:
+        raise StorageError(
+            f"a copy of {len(job_ids)} jobs cannot be made: {error}; is there room on the disk?"
+        ) from error
 
 
 def _close_file(made: asyncio.Future[int]) -> None:

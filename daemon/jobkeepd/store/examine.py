@@ -18,7 +18,9 @@ from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
 from jobkeepd.files import refuse_unless_plain
+from jobkeepd.store import search_problems
 from jobkeepd.store.connection import open_for_looking
+from jobkeepd.store.earlier.recognition import is_made_by_an_earlier_tool
 from jobkeepd.store.guard import check_header, check_log
 from jobkeepd.store.invariants import SEARCHES, Problem, Search, tables_as_declared
 from jobkeepd.store.lock import lock_path
@@ -78,13 +80,15 @@ def _problems_inside(
     connection.execute("BEGIN")
     check(connection)
     version = schema_version(connection)
-    searches: list[Search] = [partial(_structure, database), _foreign_keys]
+    searches: list[Search] = [partial(_structure, database)]
+    if not is_made_by_an_earlier_tool(connection):
+        searches.append(_foreign_keys)  # such a tool did not keep to them: see `earlier`
     if version == SCHEMA_VERSION:
-        searches += [tables_as_declared, *SEARCHES]
+        searches += [tables_as_declared, *SEARCHES, *search_problems.SEARCHES]
     for search in searches:
         try:
             yield from map(str, search(connection))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the second: a name that is not UTF-8
             yield str(
                 Problem("database", f"cannot be read to its end: {error}", _recover(database))
             )

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import chain
 from pathlib import Path
 
 from jobkeep_protocol.errors import StorageError
 from jobkeepd.files import refuse_unless_plain, size_of
 from jobkeepd.store.connection import index_path, journal_path, open_for_looking, wal_path
-from jobkeepd.store.invariants import tables_as_declared
+from jobkeepd.store.invariants import sequence_is_kept, tables_as_declared
 from jobkeepd.store.lock import noted_mark
 from jobkeepd.store.log import FIRST_PAGE_BYTES, FirstPage, Log, read_index, read_log
 from jobkeepd.store.migrations import check, schema_version
@@ -204,7 +205,7 @@ def _check_contents(database: Path) -> None:
             if found != "ok":
                 raise StorageError(_damaged(database, found))
         if schema_version(looking) == SCHEMA_VERSION:
-            for problem in tables_as_declared(looking):
+            for problem in chain(tables_as_declared(looking), sequence_is_kept(looking)):
                 raise StorageError(_damaged(database, f"{problem.where} {problem.what}"))
 
 

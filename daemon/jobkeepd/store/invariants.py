@@ -21,6 +21,7 @@ from jobkeep_protocol.errors import JobkeepError
 from jobkeep_protocol.messages import SLOTS
 from jobkeepd.store.rows import JOBS, SHEETS, sequence_at
 from jobkeepd.store.schema import INDEXES_AND_TRIGGERS, TABLES
+from jobkeepd.store.search_tables import is_entry_of, is_of_search
 
 CORRECT = "stop the daemon and correct it with sqlite3, or restore a backup"
 
@@ -44,6 +45,19 @@ _KEYS = {
     "sheets": ("job_id", "sheet_num"),
     "job_counts": ("status",),
     "execution_history": ("id",),
+    "failures": ("id",),
+    "rule_counts": ("job_id", "rule"),
+    "outcome_counts": ("job_id", "outcome_category"),
+    "patterns": ("pattern",),
+    "pattern_jobs": ("job_id", "pattern"),
+    "sheet_counts": ("status",),
+    "execution_extra": ("execution_id",),
+    "pruned_executions": ("job_id", "hour"),
+    "pruned_failures": ("id",),
+    "pruned_jobs": ("status", "hour"),
+    "pruned_hours": ("hour",),
+    "pruned_rules": ("rule",),
+    "pruned_outcomes": ("outcome_category",),
     "claims": ("job_id", "sheet_num"),
     "workers": ("job_id", "pid"),
     "applied_requests": ("client_id", "slot"),
@@ -53,7 +67,7 @@ _KEYS = {
 
 def tables_as_declared(connection: sqlite3.Connection) -> Iterator[Problem]:
     """Every table has the columns, and every index and trigger the text, that `schema` has; there
-    is no other trigger."""
+    is no other trigger. What is of the search is left out: it may be missing, and is made anew."""
     with closing(sqlite3.connect(":memory:")) as declaring:
         declaring.executescript(TABLES + INDEXES_AND_TRIGGERS)
         declared, found = _objects(declaring), _objects(connection)
@@ -69,6 +83,8 @@ def tables_as_declared(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield Problem(
                 f"{kind} {name}", "is not jobkeep's", "stop the daemon and drop it with sqlite3"
             )
+        elif is_of_search(name):
+            yield Problem(f"{kind} {name}", "its text is that of another", "restore a backup")
 
 
 def values_have_their_types(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -131,10 +147,37 @@ def sheets_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield _wrong_count("jobs", [job_id], "sheets_through", through, reached)
 
 
+def figures_of_sheets_are_kept(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """A job's counts, tokens and cost for reports are those of its sheets."""
+    for job_id, largest, *figures in connection.execute(_SELECT_SHEET_FIGURES):
+        kept, counted = figures[:5], figures[5:]
+        for name, one, other in zip(_SHEET_FIGURES, kept, counted, strict=True):
+            tolerance = 1e-6 if name == "estimated_cost" or abs(other) > _EXACT else 0.0
+            if not math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance * largest):
+                other = other if name == "estimated_cost" else int(other)
+                yield _wrong_count("jobs", [job_id], name, one, other)
+
+
+def rules_and_outcomes_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """`rule_counts` and `outcome_counts` are those of the sheets."""
+    for table, statement in (
+        ("rule_counts", _SELECT_WRONG_RULES),
+        ("outcome_counts", _SELECT_WRONG_OUTCOMES),
+    ):
+        for job_id, name, kept, counted in connection.execute(statement):
+            yield Problem(
+                _place(table, [job_id, name]),
+                f"is {kept or 'missing'}; {counted or 'nothing'} was counted",
+            )
+
+
 def attempts_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """A job's figures of its attempts are what is there, and was there before the oldest."""
-    for job_id, removed, *figures in connection.execute(_SELECT_EXECUTION_COUNTS):
-        kept, counted = figures[:4], figures[4:]
+    """A job's figures of its attempts are what is there, what was pruned, and what else was there
+    before the oldest."""
+    for job_id, before_oldest, *figures in connection.execute(_SELECT_EXECUTION_COUNTS):
+        kept, counted, pruned = figures[:5], figures[5:10], figures[10:]
+        counted = [one + other for one, other in zip(counted, pruned, strict=True)]
+        removed = max(0, before_oldest - pruned[0])
         counted[0] += removed
         for name, one, other in zip(_FIGURES, kept, counted, strict=True):
             is_right = math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6)
@@ -151,18 +194,60 @@ def attempts_are_numbered(connection: sqlite3.Connection) -> Iterator[Problem]:
         )
 
 
+def what_was_pruned_is_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Counts of what was pruned belong to a job that is there, or to none by its name, and none of
+    them is larger than that which it is a part of."""
+    for table in ("pruned_executions", "pruned_failures"):
+        for (job_id,) in connection.execute(
+            f"SELECT DISTINCT job_id FROM {table} "
+            "WHERE job_id <> '' AND job_id NOT IN (SELECT id FROM jobs)"
+        ):
+            yield Problem(_place(table, [job_id]), "there is no such job")
+    for *key, executions, exited, successful in connection.execute(
+        "SELECT job_id, hour, executions, exited, successful FROM pruned_executions "
+        "WHERE NOT (0 <= successful AND successful <= exited AND exited <= executions)"
+    ):
+        yield Problem(
+            _place("pruned_executions", key),
+            f"{successful} successful of {exited} with an exit code of {executions} executions",
+        )
+
+
 def jobs_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
     """`job_counts` has the number of jobs of each status."""
     for status, kept, counted in connection.execute(_SELECT_JOB_COUNTS):
         yield _wrong_count("job_counts", [status], "jobs", kept, counted)
 
 
+def patterns_of_jobs_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """`pattern_jobs` has, for each job, what its sheets carry."""
+    for job_id, pattern, *figures in connection.execute(_SELECT_PATTERNS_OF_JOBS):
+        yield from _wrong_figures("pattern_jobs", [job_id, pattern], figures)
+
+
+def patterns_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """`patterns` has the sums of `pattern_jobs`."""
+    for pattern, *figures in connection.execute(_SELECT_PATTERNS):
+        yield from _wrong_figures("patterns", [pattern], figures)
+
+
+def completed_and_failed_sheets_are_counted(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """`sheet_counts` has the number of completed and of failed sheets."""
+    for status, kept, counted in connection.execute(_SELECT_COUNTS_OF_ALL_SHEETS):
+        if kept != counted:
+            yield _wrong_count("sheet_counts", [status], "sheets", kept, counted)
+
+
 def sequences_differ(connection: sqlite3.Connection) -> Iterator[Problem]:
-    """No two jobs have the same sequence, and the one of deleted jobs is kept."""
+    """No two jobs have the same sequence."""
     for sequence, job_id, count in connection.execute(
         "SELECT sequence, min(id), count(*) FROM jobs GROUP BY +sequence HAVING count(*) > 1"
     ):
         yield Problem(_place("jobs", [job_id]), f"{count} jobs have the sequence {sequence}")
+
+
+def sequence_is_kept(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """The highest sequence of deleted jobs is there, without which no change can be made."""
     if connection.execute("SELECT 1 FROM counters WHERE name = 'sequence'").fetchone() is None:
         yield Problem(_place("counters", ["sequence"]), "is missing")
 
@@ -200,10 +285,17 @@ SEARCHES: tuple[Search, ...] = (
     sheets_can_be_read,
     attempts_can_be_read,
     sheets_are_counted,
+    figures_of_sheets_are_kept,
+    rules_and_outcomes_are_counted,
     attempts_are_counted,
     attempts_are_numbered,
+    what_was_pruned_is_counted,
     jobs_are_counted,
+    patterns_of_jobs_are_counted,
+    patterns_are_counted,
+    completed_and_failed_sheets_are_counted,
     sequences_differ,
+    sequence_is_kept,
     claims_are_worked_on,
     replies_can_be_sent,
 )
@@ -217,6 +309,8 @@ def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
     for kind, name, text in connection.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     ).fetchall():
+        if is_of_search(name) and is_entry_of(kind, name, str(text)):
+            continue
         if kind == "table":
             columns = connection.execute(f"PRAGMA table_info({name!r})")
             text = ", ".join(sorted(f"{column} {kind}" for _, column, kind, *_ in columns))
@@ -256,8 +350,29 @@ def _wrong_count(table: str, key: list[Any], name: str, kept: Any, counted: Any)
     )
 
 
+def _wrong_figures(table: str, key: list[Any], figures: list[Any]) -> Iterator[Problem]:
+    """Those of a pattern that are not as counted."""
+    half = len(figures) // 2
+    for name, kept, counted in zip(_PATTERN_FIGURES, figures[:half], figures[half:], strict=True):
+        if not math.isclose(kept, counted, rel_tol=1e-6, abs_tol=1e-6):
+            yield _wrong_count(table, key, name, kept, counted)
+
+
 _MAKE_AGAIN = "stop the daemon and make it with sqlite3"
-_FIGURES = ("executions", "executions_successful", "executions_timed", "executions_seconds")
+_FIGURES = (
+    "executions",
+    "executions_successful",
+    "executions_exited",
+    "executions_timed",
+    "executions_seconds",
+)
+_SHEET_FIGURES = (
+    "sheets_failed",
+    "sheets_skipped",
+    "input_tokens",
+    "output_tokens",
+    "estimated_cost",
+)
 _SELECT_SHEET_COUNTS = """
 SELECT id, sheets_completed, (
     SELECT count(*) FROM sheets
@@ -269,13 +384,64 @@ SELECT id, sheets_completed, (
     WHERE sheet_num = place
 ) FROM jobs
 """
+_EXACT = 2**53
+"""The largest sum of tokens that is counted exactly here."""
+
+_SELECT_SHEET_FIGURES = """
+SELECT jobs.id, 1 + total(abs(sheets.estimated_cost)),
+    sheets_failed, sheets_skipped, jobs.input_tokens, jobs.output_tokens, jobs.estimated_cost,
+    total(sheets.status = 'failed' AND sheet_num <= total_sheets),
+    total(sheets.status = 'skipped' AND sheet_num <= total_sheets),
+    max(-9223372036854775807, min(9223372036854775807, total(sheets.input_tokens))),
+    max(-9223372036854775807, min(9223372036854775807, total(sheets.output_tokens))),
+    max(-1.7976931348623157e308,
+        min(1.7976931348623157e308, coalesce(total(sheets.estimated_cost), 0)))
+FROM jobs LEFT JOIN sheets ON job_id = id GROUP BY id
+"""
+_SELECT_WRONG_RULES = """
+SELECT job_id, rule, sum(kept_passed) || ' passed, ' || sum(kept_failed) || ' failed',
+    sum(passed) || ' passed, ' || sum(failed) || ' failed'
+FROM (
+    SELECT job_id, rule, passed AS kept_passed, failed AS kept_failed, 0 AS passed, 0 AS failed
+    FROM rule_counts
+    UNION ALL SELECT job_id, value, 0, 0, 1, 0 FROM sheets, json_each(
+        CASE WHEN json_valid(passed_validations) THEN passed_validations END)
+    UNION ALL SELECT job_id, value, 0, 0, 0, 1 FROM sheets, json_each(
+        CASE WHEN json_valid(failed_validations) THEN failed_validations END))
+WHERE rule NOTNULL GROUP BY job_id, rule
+HAVING sum(kept_passed) <> sum(passed) OR sum(kept_failed) <> sum(failed)
+"""
+_SELECT_WRONG_OUTCOMES = """
+SELECT job_id, category, kept, counted FROM (
+    SELECT job_id, category, max(kept) AS kept, max(counted) AS counted FROM (
+        SELECT job_id, outcome_category AS category, sheets || ' sheets, ' || completed ||
+            ' completed, ' || failed || ' failed, ' || without_retry || ' without retry' AS kept,
+            NULL AS counted
+        FROM outcome_counts WHERE sheets <> 0 OR completed <> 0 OR failed <> 0
+            OR without_retry <> 0
+        UNION ALL SELECT job_id, coalesce(outcome_category, ''), NULL, count(*) || ' sheets, ' ||
+            sum(status = 'completed') || ' completed, ' || sum(status = 'failed') ||
+            ' failed, ' || sum(success_without_retry) || ' without retry'
+        FROM sheets WHERE outcome_category <> '' OR success_without_retry
+        GROUP BY job_id, coalesce(outcome_category, ''))
+    GROUP BY job_id, category)
+WHERE kept IS NOT counted
+"""
 _SELECT_EXECUTION_COUNTS = """
 SELECT id, coalesce(removed, 0),
-    executions, executions_successful, executions_timed, executions_seconds,
-    coalesce(kept, 0), coalesce(successful, 0), coalesce(timed, 0), coalesce(seconds, 0)
+    executions, executions_successful, executions_exited, executions_timed, executions_seconds,
+    coalesce(kept, 0), coalesce(successful, 0), coalesce(exited, 0), coalesce(timed, 0),
+    coalesce(seconds, 0),
+    coalesce(pruned, 0), coalesce(pruned_successful, 0), coalesce(pruned_exited, 0),
+    coalesce(pruned_timed, 0), coalesce(pruned_seconds, 0)
 FROM jobs LEFT JOIN (
+    SELECT job_id, sum(executions) AS pruned, sum(successful) AS pruned_successful,
+        sum(exited) AS pruned_exited, sum(timed) AS pruned_timed, total(seconds) AS pruned_seconds
+    FROM pruned_executions GROUP BY job_id
+) AS gone ON gone.job_id = jobs.id LEFT JOIN (
     SELECT job_id, count(*) AS kept, sum(exit_code = 0) AS successful,
-        count(duration_seconds) AS timed, total(duration_seconds) AS seconds
+        count(exit_code) AS exited, count(duration_seconds) AS timed,
+        total(duration_seconds) AS seconds
     FROM execution_history GROUP BY +job_id
 ) AS figures ON figures.job_id = jobs.id LEFT JOIN (
     SELECT job_id, sum(first - 1) AS removed FROM (
@@ -297,4 +463,40 @@ SELECT status, kept, counted FROM (
         (SELECT count(*) FROM jobs WHERE status = known.status) AS counted
     FROM (SELECT status FROM job_counts UNION SELECT status FROM jobs) AS known)
 WHERE kept <> counted
+"""
+
+_PATTERN_FIGURES = ("sheets", "completed", "failed", "confidences", "confidence_total", "jobs")
+_SUMS = """
+sum(sheets), sum(completed), sum(failed), sum(confidences), total(confidence_total), sum(jobs),
+sum(c_sheets), sum(c_completed), sum(c_failed), sum(c_confidences), total(c_total), sum(c_jobs)
+"""
+_NOT_COUNTED = "0, 0, 0, 0, 0, 0"
+_KEPT_FIGURES = ", ".join(_PATTERN_FIGURES)
+_SELECT_PATTERNS_OF_JOBS = f"""
+SELECT job_id, pattern, {_SUMS} FROM (
+    SELECT job_id, pattern, {_KEPT_FIGURES}, 0 AS c_sheets, 0 AS c_completed, 0 AS c_failed,
+        0 AS c_confidences, 0 AS c_total, 0 AS c_jobs
+    FROM pattern_jobs WHERE job_id <> ''
+    UNION ALL
+    SELECT job_id, value, {_NOT_COUNTED}, count(*), sum(status = 'completed'),
+        sum(status = 'failed'), count(confidence_score), total(confidence_score), 1
+    FROM (
+        SELECT DISTINCT job_id, sheet_num, value, status, confidence_score
+        FROM sheets, json_each(iif(json_valid(learned_patterns), learned_patterns, '[]'))
+        WHERE json_each.type = 'text')
+    GROUP BY job_id, value)
+GROUP BY job_id, pattern
+"""
+_SELECT_PATTERNS = f"""
+SELECT pattern, {_SUMS} FROM (
+    SELECT pattern, {_KEPT_FIGURES}, 0 AS c_sheets, 0 AS c_completed, 0 AS c_failed,
+        0 AS c_confidences, 0 AS c_total, 0 AS c_jobs
+    FROM patterns
+    UNION ALL
+    SELECT pattern, {_NOT_COUNTED}, {_KEPT_FIGURES} FROM pattern_jobs)
+GROUP BY pattern
+"""
+_SELECT_COUNTS_OF_ALL_SHEETS = """
+SELECT status, sheets, (SELECT count(*) FROM sheets WHERE status = sheet_counts.status)
+FROM sheet_counts
 """
