@@ -14,9 +14,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from jobkeep_protocol.messages import GetLearnedPatterns
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeepd.backend import SQLiteStateBackend
 from jobkeepd.processes import ProcessId
+from jobkeepd.store import learning
 from jobkeepd.store.applied import AppliedRequests
 from jobkeepd.store.store import Store
 
@@ -30,6 +32,17 @@ ALLOWED = {
         "WHERE 1 ORDER BY sequence DESC LIMIT",
         "stops when it has the jobs asked for",
     ),
+    "SCAN 2 CONSTANT ROWS": ("INSERT INTO sheet_counts", "once, when the table is made"),
+    "SCAN sheet_counts": ("FROM sheet_counts", "one row for each of two statuses"),
+    "SCAN (subquery-1)": ("FROM patterns", "the jobs that are named, ten at most"),
+    "SCAN some": ("SELECT count(*) FROM (SELECT 1 FROM failures", "no more than MANY are counted"),
+    "SCAN found": (") AS found ORDER BY", "those that were asked for, or no more than MAX_RANKED"),
+    "USE TEMP B-TREE FOR ORDER BY": (") AS found ORDER BY", "the same"),
+    "SCAN search_failures VIRTUAL TABLE INDEX 192:M1": (
+        "search_failures MATCH",
+        "the index of the words; the newest first, until there are those asked for",
+    ),
+    "SCAN found VIRTUAL TABLE INDEX 1:": ("json_each", "the failures that were asked for"),
     "SCAN job_counts": ("FROM job_counts WHERE jobs > 0", "one row for each status"),
     "SCAN claims": ("UNION SELECT pid", "the processes that hold claims are what is asked for"),
     "SCAN workers": ("UNION SELECT pid", "the processes that work are what is asked for"),
@@ -39,6 +52,11 @@ ALLOWED = {
         "once an hour; an index would cost every write a page",
     ),
     "SCAN sqlite_master": ("FROM sqlite_master", "once, when the file is opened"),
+    "SCAN counters": ("SELECT name FROM counters", "once, when the file is opened: three rows"),
+    "SCAN pragma_module_list VIRTUAL TABLE INDEX 0:": (
+        "FROM pragma_module_list",
+        "once, when the index of the texts is made",
+    ),
 }
 """Lines of plans that read all there is: a part of the statement that may, and why."""
 
@@ -129,6 +147,25 @@ async def _record_and_delete(backend: Filled) -> object:
     return await backend.delete("new")
 
 
+async def _learn(backend: Filled) -> object:
+    sheet = SheetState(sheet_num=1, learned_patterns=["of all", "p 1"])
+    await backend.save_sheet("learned-0", sheet)
+    sheet.learned_patterns = ["of all", "p 2"]
+    sheet.status = SheetStatus.FAILED
+    await backend.save_sheet("learned-0", sheet)
+    return await backend.save_sheet("learned-0", SheetState(sheet_num=1))
+
+
+async def _all_reports(backend: Filled, **filters: Any) -> object:
+    return [
+        await ask(**filters)
+        for ask in (
+            *(backend.get_overview, backend.get_durations, backend.get_errors),
+            *(backend.get_validations, backend.get_outcomes, backend.get_timeline),
+        )
+    ]
+
+
 def _store(backend: Filled) -> Store:
     assert backend._store is not None
     return backend._store
@@ -171,17 +208,50 @@ OPERATIONS: dict[str, Operation] = {
     "query_jobs of a status since now": lambda it: it.query_jobs(
         JobStatus.PENDING, _since(timedelta(9)), limit=3
     ),
+    "patterns": lambda it: it.get_learned_patterns(limit=3),
+    "patterns, the next page": lambda it: it.call(GetLearnedPatterns(None, 1, 3, 2, "p 3")),
+    "a pattern": lambda it: it.get_learned_patterns("of all"),
+    "similar by code": lambda it: it.find_similar_outcomes(error_code="E1", limit=3),
+    "similar by category": lambda it: it.find_similar_outcomes("crash", limit=3),
+    "similar by exit code": lambda it: it.find_similar_outcomes(exit_code=7, limit=3),
+    "similar by all of them": lambda it: it.find_similar_outcomes("crash", "E1", 7, limit=3),
+    "a sheet with patterns": _learn,
     "jobs of each status": lambda it: _store(it).jobs_by_status(),
     "known processes": lambda it: _store(it).known_processes(),
     "release": lambda it: _store(it).release(ProcessId(1, 2, "boot")),
     "save after one change": _save_after_one_change,
 }
+REPORTS_OF_FEW: dict[str, Operation] = {
+    "reports since now": lambda it: _all_reports(it, since=_since(timedelta(9))),
+    "reports of a name since now": lambda it: _all_reports(
+        it, name="*", since=_since(timedelta(9))
+    ),
+    "reports of one of many jobs": lambda it: _all_reports(it, job_id="job-1"),
+    "reports of one of many jobs since": lambda it: _all_reports(
+        it, job_id="job-1", since=_since(timedelta(-9))
+    ),
+}
+"""Reports that are about little of what there is."""
+
+REPORTS: dict[str, Operation] = REPORTS_OF_FEW | {
+    "reports": lambda it: _all_reports(it),
+    "reports of a name": lambda it: _all_reports(it, name="*"),
+    "reports until": lambda it: _all_reports(it, until=_since(timedelta(9))),
+    "reports since": lambda it: _all_reports(it, since=_since(timedelta(-9))),
+    "reports of a job with all": lambda it: _all_reports(it, job_id="big"),
+}
 WHOLE_ANSWERS: dict[str, Operation] = {
+    "similar by words": lambda it: it.find_similar_outcomes(text="It broke", limit=3),
+    "similar by code and words": lambda it: it.find_similar_outcomes(
+        error_code="E1", text="It broke", limit=3
+    ),
+    "similar by some of many words": lambda it: it.find_similar_outcomes(text="It was torn"),
     "load of a large job": lambda it: it.load("big"),
     "list_jobs": lambda it: it.list_jobs(),
     "save of a whole job": lambda it: it.save(_job("big", 5, SheetStatus.READY)),
 }
-"""What reads or writes all of something is as long as that is: only its plan counts."""
+"""What reads or writes all of something is as long as that is, and words are looked up in tables of
+SQLite's own: only the plan counts."""
 
 
 def _job(job_id: str, size: int, status: SheetStatus, last: SheetStatus | None = None) -> Any:
@@ -198,6 +268,12 @@ async def _fill(backend: Filled, size: int) -> None:
     """Jobs in which what is looked for is at the end, and many beside them."""
     for number in range(size):
         await backend.save(CheckpointState(job_id=f"job-{number}", total_sheets=1))
+    for number in range(size):
+        state = CheckpointState(job_id=f"learned-{number}", total_sheets=2)
+        state.mark_sheet_failed(2, "it broke", "crash", 7)
+        state.sheets[2].error_code = "E1"
+        state.sheets[2].learned_patterns = ["of all", f"p {number}"]
+        await backend.save(state)
     await backend.save(_job("big", size, SheetStatus.COMPLETED, SheetStatus.PENDING))
     backend.changing = _job("changing", size, SheetStatus.IN_PROGRESS, SheetStatus.PENDING)
     await backend.save(backend.changing)
@@ -212,8 +288,11 @@ async def _fill(backend: Filled, size: int) -> None:
 
 
 @pytest.fixture
-async def fill(tmp_path: Path) -> AsyncIterator[Callable[[int], Awaitable[Filled]]]:
+async def fill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[int], Awaitable[Filled]]]:
     """Opens a backend on a new file of a size; what is left open is closed at the end."""
+    monkeypatch.setattr(learning, "MANY", SMALL)
     opened: list[Filled] = []
 
     async def open_filled(size: int) -> Filled:
@@ -260,6 +339,44 @@ async def test_every_statement_searches(
     assert {line for line, _ in found} >= set(ALLOWED) - {"SCAN sqlite_master"}
 
 
+READ_BY_REPORTS = {
+    "execution_history": "USING COVERING INDEX idx_history_",
+    "kept": "USING INTEGER PRIMARY KEY (rowid=?)",  # the slowest, which are listed
+    "sheets": "USING INDEX sqlite_autoindex_sheets_1 (job_id=?)",
+    "failures": "USING ",
+}
+"""How a report may read a table that grows: never its rows one after the other."""
+
+
+async def test_reports_read_no_row_that_they_can_do_without(
+    record: Record, fill: Callable[[int], Awaitable[Filled]], tmp_path: Path
+) -> None:
+    backend = await fill(5)
+    before = len(record.statements)
+    for ask in REPORTS.values():
+        await ask(backend)
+    asked = {sql: values for sql, values in record.statements[before:] if _has_a_plan(sql)}
+    looking = sqlite3.connect(tmp_path / "5.db")
+
+    read = [
+        (line, " ".join(sql.split()))
+        for sql, values in asked.items()
+        for *_, line in looking.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        if line.startswith(("SCAN", "SEARCH"))
+    ]
+    looking.close()
+
+    tables = {line.split()[1] for line, _ in read}
+    assert tables >= set(READ_BY_REPORTS)
+    for line, sql in read:
+        how = READ_BY_REPORTS.get(line.split()[1], "")
+        assert how in line, (line, sql)
+        if ">= ?" in sql:  # since some time
+            assert "SCAN jobs" not in line or "name GLOB ?" in sql, (line, sql)
+            assert "SCAN execution_history" not in line, (line, sql)
+            assert "SCAN failures" not in line, (line, sql)
+
+
 def _has_a_plan(sql: str) -> bool:
     return sql.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))
 
@@ -274,7 +391,7 @@ async def test_operations_take_as_many_steps_in_a_large_file_as_in_a_small_one(
     for size in (SMALL, LARGE):
         backend = await fill(size)
         taken[size] = {}
-        for name, operation in OPERATIONS.items():
+        for name, operation in (OPERATIONS | REPORTS_OF_FEW).items():
             before = record.steps
             await operation(backend)
             taken[size][name] = record.steps - before

@@ -1,0 +1,36 @@
+"""`jobkeep validations`: which validations pass and fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobkeep.cli.common import json_option
+from jobkeep.cli.output import document, message, table
+from jobkeep.cli.reported import ask, filter_options, limit_option, nothing_matches, rate
+
+
+@click.command("validations")
+@filter_options
+@limit_option(100)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) -> None:
+    """Show how often validations passed and failed, by rule.
+
+    Those that failed most often come first. It is what sheets say of their last attempt.
+    """
+    report = ask(ctx, lambda client: client.get_validations, filters, limit=limit)
+    if as_json:
+        document(report)
+        return
+    if not report.rules:
+        nothing_matches()
+        return
+    table(
+        ("FAILED", "PASSED", "PASS RATE", "RULE"),
+        [(one.failed, one.passed, rate(one.pass_rate), one.rule) for one in report.rules],
+    )
+    if len(report.rules) == limit:
+        message(f"--limit {limit} is reached; there may be more")
