@@ -11,16 +11,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.daemon import Durability, running_daemon
+from bench.daemon import Durability, Search, running_daemon
 from bench.trial import System
 from bench.workload import Connect
 from jobkeep import AsyncClient
 
 
 @contextmanager
-def serve(directory: Path, durability: Durability = "full") -> Iterator[Connect]:
+def serve(
+    directory: Path, durability: Durability = "full", search: Search = "off"
+) -> Iterator[Connect]:
     """A daemon on a new database."""
-    with running_daemon(directory, durability) as socket:
+    with running_daemon(directory, durability, search) as socket:
         yield partial(AsyncClient, socket)
 
 
@@ -28,3 +30,6 @@ SYSTEM = System("jobkeep", serve)
 
 NORMAL = System("jobkeep-normal", partial(serve, durability="normal"))
 """Without waiting for the disk; not among what is compared with other systems."""
+
+SEARCHING = System("jobkeep-search", partial(serve, search="on"))
+"""With the texts indexed; beside itself only, too."""
