@@ -33,6 +33,7 @@ from jobkeepd.inspector import DaemonInspector
 from jobkeepd.logs import set_log_level
 from jobkeepd.operations import Operations
 from jobkeepd.reporter import Reporter
+from jobkeepd.retention import Retention
 from jobkeepd.server import Server
 from jobkeepd.settings import RELOADABLE, Settings
 from jobkeepd.store.store import Store
@@ -93,6 +94,7 @@ class Daemon:
                 self._settings.durability,
             )
             await self._reporter.start()
+            self._retention.start()
             self._become_ready()
             await self._stop.wait()
         finally:
@@ -123,6 +125,7 @@ class Daemon:
             LOCK_PATIENCE_SECONDS,
             self._settings.cache_bytes,
             self._settings,
+            self._settings.search == "on",
         )
         accounts, self._connections = Accounts(), Connections(self._settings)
         socket_path = path if handed is None else Path(handed.getsockname())
@@ -140,6 +143,7 @@ class Daemon:
             mode=mode,
             group=self._settings.socket_group,
         )
+        self._retention = Retention(self._store, self._settings)
         self._reporter = Reporter(self._manager, self._store, self._inspector.status)
         self._handle_signals()  # before, nothing could answer them: any ends the process
         try:
@@ -166,6 +170,7 @@ class Daemon:
         except TimeoutError:
             log.warning("%d clients did not take their replies", len(self._connections))
         self._connections.abort_all()
+        await self._retention.close()
         await self._operations.close()
         await self._store.close()
         await self._reporter.close()
@@ -203,6 +208,7 @@ class Daemon:
         set_log_level(settings)
         self._server.reconfigure(access, settings)
         self._store.reconfigure(settings)
+        self._retention.reconfigure(settings)
         self._inspector.limits = settings
         outcome = f"the configuration was read again; changed: {', '.join(taken) or 'nothing'}"
         log.info("%s", outcome)

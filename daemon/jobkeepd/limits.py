@@ -10,6 +10,7 @@ may be set lower and not higher.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -18,7 +19,8 @@ from jobkeep_protocol.errors import LimitExceeded
 from jobkeep_protocol.framing import MAX_FRAME_BYTES, MAX_HELLO_BYTES
 from jobkeep_protocol.messages import (
     SLOTS,
-    RecordExecution,
+    ImportHistory,
+    ImportJob,
     Save,
     SaveSheet,
 )
@@ -45,6 +47,14 @@ class Limits(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=MAX_TEXT_BYTES, description="the largest prompt or output of a record"),
     ] = MAX_TEXT_BYTES
+    max_kept_output_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="how much of a longer output is kept, its head and its tail, when it is "
+            "recorded; 0 keeps all of it",
+        ),
+    ] = 0
     max_job_id_bytes: Annotated[
         int, Meta(ge=1, le=MAX_JOB_ID_BYTES, description="the longest id of a job")
     ] = MAX_JOB_ID_BYTES
@@ -158,7 +168,7 @@ class RequestLimits:
             self.checks.append(self._check_depth)
 
     def _check_job_id(self, request: Any) -> None:
-        holder = request.state if isinstance(request, Save) else request
+        holder = request.state if isinstance(request, Save | ImportJob) else request
         size = len(getattr(holder, "job_id", "").encode())
         if size > self._limits.max_job_id_bytes:
             raise exceeded(
@@ -170,10 +180,9 @@ class RequestLimits:
             )
 
     def _check_texts(self, request: Any) -> None:
-        if not isinstance(request, RecordExecution):
-            return
-        for name in ("prompt", "output"):
-            text = getattr(request, name)
+        attempts = request.executions if isinstance(request, ImportHistory) else [request]
+        for attempt, name in product(attempts, ("prompt", "output")):
+            text = getattr(attempt, name, None)
             size = 0 if text is None else len(text.encode())
             if size > self._limits.max_text_bytes:
                 raise exceeded(
@@ -202,7 +211,7 @@ _FREE_FORM = {"extra", "config_snapshot", "outcome_data", "validation_details"}
 
 def _holders(request: Any) -> list[CheckpointState | SheetState]:
     """The states that a request carries."""
-    if isinstance(request, Save):
+    if isinstance(request, Save | ImportJob):
         return [request.state, *request.sheets]
     return [request.sheet] if isinstance(request, SaveSheet) else []
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from jobkeep_protocol.errors import InvalidRequest
+from jobkeep_protocol.states import JobStatus
 from jobkeep_protocol.version import __version__
 from jobkeepd.limits import Limits
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES
@@ -29,6 +30,11 @@ AnyRole = Literal["none", "read", "write", "admin"]
 """A role, or none: then nothing may be done."""
 
 UnseenPeers = Literal["refuse", "allow"]
+
+
+_AGE = "[0-9]+[smhdw]"
+_STATUS = f"({'|'.join(JobStatus)})"
+_AGE_FORM = "an age such as 30d, 12h or 2w"
 
 
 class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +103,13 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "end of the daemon only (default: full)"
         ),
     ] = "full"
+    search: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: prompts, outputs and error messages are indexed and can be searched; "
+            "off: they are not, and what was indexed is dropped (default: on)"
+        ),
+    ] = "on"
     cache_bytes: Annotated[
         int,
         Meta(
@@ -105,6 +118,37 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
             f"(default: {DEFAULT_CACHE_BYTES})",
         ),
     ] = DEFAULT_CACHE_BYTES
+    prune_attempts_older_than: Annotated[
+        str,
+        Meta(
+            pattern=f"^({_AGE})?$",
+            description="remove attempts and failures that are older, such as 30d, by and by; with "
+            "a number to keep, only those beyond it (default: none)",
+        ),
+    ] = ""
+    prune_keep_last: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="remove attempts and failures of a sheet beyond the newest so many, by and "
+            "by; with an age, only those that are older; 0: none (default: 0)",
+        ),
+    ] = 0
+    prune_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="remove the oldest attempts, by and by, until the prompts and outputs of "
+            "the others take no more than this; 0: none (default: 0)",
+        ),
+    ] = 0
+    prune_jobs: Annotated[
+        tuple[Annotated[str, Meta(pattern=f"^{_STATUS}:{_AGE}$")], ...],
+        Meta(
+            description="remove whole jobs of a status that were last updated so long ago, by and "
+            "by: such as completed:30d,failed:90d (default: none)"
+        ),
+    ] = ()
     log_format: Annotated[
         Literal["auto", "text", "json", "journal"],
         Meta(
@@ -137,6 +181,7 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 RELOADABLE = frozenset(Limits.__struct_fields__) - {"wal_alarm_bytes", "wal_keep_bytes"} | {
     *("admins", "writers", "readers", "others", "unseen_peers", "log_level"),
+    *("prune_attempts_older_than", "prune_keep_last", "prune_max_bytes", "prune_jobs"),
 }
 """What SIGHUP changes while the daemon runs; the others take a restart."""
 
@@ -205,6 +250,10 @@ def _expected(name: str) -> str:
     kind, meta = _kind(name), _meta(name)
     if choices := _choices(name):
         return f"one of {', '.join(choices)}"
+    if name == "prune_jobs":
+        return f"a status and {_AGE_FORM}, such as completed:30d, with commas between"
+    if name == "prune_attempts_older_than":
+        return f"{_AGE_FORM}, or nothing"
     if kind is str:
         return "permissions such as 0660" if meta.pattern else "text"
     if _is_list(name):
@@ -241,10 +290,13 @@ def _metavar(name: str) -> str:
     if choices := _choices(name):
         return f"{{{','.join(choices)}}}"
     if _is_list(name):
-        return "WHO"
+        return "STATUS:AGE,…" if name == "prune_jobs" else "WHO"
     if _kind(name) is str:
-        return {"socket_mode": "MODE", "socket_group": "GROUP"}.get(name, "PATH")
+        return _METAVARS.get(name, "PATH")
     return next((unit.upper() for unit in ("bytes", "seconds") if unit in name), "NUMBER")
+
+
+_METAVARS = {"socket_mode": "MODE", "socket_group": "GROUP", "prune_attempts_older_than": "AGE"}
 
 
 def _help(name: str) -> str:

@@ -79,6 +79,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "others": ("none", "none"),
     "unseen_peers": ("allow", "allow"),
     "durability": ("normal", "normal"),
+    "search": ("off", "off"),
+    "prune_attempts_older_than": ("30d", "30d"),
+    "prune_keep_last": ("3", 3),
+    "prune_max_bytes": ("1000000", 1_000_000),
+    "prune_jobs": ("completed:30d,failed:12w", ("completed:30d", "failed:12w")),
     "cache_bytes": ("1000000", 1_000_000),
     "log_format": ("journal", "journal"),
     "log_level": ("warning", "warning"),
@@ -123,6 +128,13 @@ def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) ->
         assert str(refused.value).startswith(f"{source} is 'maybe'")
 
 
+@pytest.mark.parametrize("value", ["done:30d", "failed", "completed:30d,failed:1", "failed:1.5d"])
+def test_jobs_to_prune_that_are_no_status_and_age_are_refused(value: str) -> None:
+    expected = r"--prune-jobs is \[.*; expected a status and an age such as 30d, 12h or 2w, such as"
+    with pytest.raises(InvalidRequest, match=expected):
+        read_settings([f"--prune-jobs={value}"], {})
+
+
 @pytest.mark.parametrize("value", ["-1", "1.5", "lots", ""])
 def test_size_that_is_no_number_of_bytes_is_refused(value: str) -> None:
     expected = f"--cache-bytes is '{value}'; expected a whole number of bytes, 0 or more"
@@ -140,6 +152,8 @@ def test_size_that_is_no_number_of_bytes_is_refused(value: str) -> None:
         ("--hello-seconds", "0", "a number of seconds above 0"),
         ("--idle-seconds", "-1", "a number of seconds, 0 or more"),
         ("--socket-mode", "rw", "permissions such as 0660"),
+        ("--prune-attempts-older-than", "30", "an age such as 30d, 12h or 2w, or nothing"),
+        ("--prune-keep-last", "-1", "a whole number, 0 or more"),
         ("--others", "root", "one of none, read, write, admin"),
     ],
 )
