@@ -39,11 +39,15 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
 
     For programs of one process and for tests. It takes the daemon's lock on the file, on first
     use: with several processes, run the daemon and use `jobkeep.AsyncClient`. Belongs to the event
-    loop it is first used on; `async with` closes it at the end.
+    loop it is first used on; `async with` closes it at the end. Without `search` no text is
+    indexed, and the index that the file may have is dropped.
     """
 
-    def __init__(self, db_path: str | Path, *, durability: Durability = "full") -> None:
+    def __init__(
+        self, db_path: str | Path, *, durability: Durability = "full", search: bool = True
+    ) -> None:
         self.db_path = Path(db_path)
+        self._search = search
         self._durability: Durability = durability
         self._states = OwnStateCalls()
         self._ids = itertools.count(1)
@@ -107,7 +111,7 @@ class SQLiteStateBackend(AsyncFace[CheckpointState]):
         async with self._opening:
             if self._operations is None:
                 make_directory(self.db_path.parent)
-                self._store = Store(self.db_path, self._durability, _ignore)
+                self._store = Store(self.db_path, self._durability, _ignore, search=self._search)
                 self._operations = Operations(self._store)
                 await self._operations.start()
             return self._operations

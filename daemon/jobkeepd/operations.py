@@ -21,6 +21,7 @@ from jobkeep_protocol.messages import (
     ClaimNextSheet,
     ConnectedClient,
     DaemonStatus,
+    ImportJobs,
     KillClient,
     ListClients,
     Load,
@@ -29,8 +30,11 @@ from jobkeep_protocol.messages import (
     Save,
     SlowLog,
     StartBackup,
+    StartExport,
+    StartImport,
     Status,
     Watch,
+    WriteImport,
 )
 from jobkeep_protocol.request import (
     Read,
@@ -217,8 +221,18 @@ class Operations:
         match request := exchange.request:
             case StartBackup():
                 return self._store.start_backup()
+            case StartExport():
+                return self._store.start_backup(request.job_ids)
             case ReadBackup():
                 return await self._store.read_backup(request.backup_id, request.offset)
+            case StartImport():
+                return self._store.start_import()
+            case WriteImport():
+                return await self._store.write_import(
+                    request.import_id, request.offset, request.data
+                )
+            case ImportJobs():
+                return await self._store.import_jobs(request)
             case SlowLog():
                 return self.accounts.slow.slowest(request.limit)
             case Monitor():

@@ -14,7 +14,7 @@ from typing import Any
 
 from jobkeep_protocol.codec import encode_part
 from jobkeep_protocol.errors import LimitExceeded
-from jobkeep_protocol.messages import RecordExecution, Save, SaveSheet
+from jobkeep_protocol.messages import ImportHistory, ImportJob, RecordExecution, Save, SaveSheet
 from jobkeep_protocol.states import SheetState
 from jobkeepd.store.readers import MAX_PAGE_BYTES
 
@@ -44,13 +44,15 @@ def check_text_fits(sheet: SheetState, text: str) -> None:
 
 def _kept_parts(request: Any) -> Iterator[tuple[str, Any]]:
     """What a request keeps, as the parts that are each sent whole."""
-    if isinstance(request, Save):
+    if isinstance(request, Save | ImportJob):
         yield "the job without its sheets", request.state
         yield from ((f"sheet {sheet.sheet_num}", sheet) for sheet in request.sheets)
     elif isinstance(request, SaveSheet):
         yield f"sheet {request.sheet.sheet_num}", request.sheet
     elif isinstance(request, RecordExecution):
         yield "the record", request
+    elif isinstance(request, ImportHistory):
+        yield from (("the record", attempt) for attempt in request.executions)
 
 
 def _check_fits(name: str, part: Any) -> None:

@@ -301,7 +301,10 @@ _SELECT_SHEETS = (
     f"SELECT jobs.rowid, {_SHEET_COLUMNS} FROM jobs LEFT JOIN sheets ON sheets.job_id = jobs.id "
     "WHERE jobs.rowid > ? AND jobs.rowid <= ? ORDER BY jobs.rowid, sheet_num"
 )
-_SELECT_COUNT = "SELECT executions FROM jobs WHERE id = ?"
+_SELECT_COUNT = (
+    "SELECT executions - coalesce((SELECT sum(executions) FROM pruned_executions "
+    "WHERE job_id = jobs.id), 0) FROM jobs WHERE id = ?"
+)
 _ORDINAL = "SELECT ordinal FROM execution_history WHERE job_id = ?1 AND sheet_num = ?2 ORDER BY id"
 _SELECT_SHEET_COUNT = f"SELECT 1 + ({_ORDINAL} DESC LIMIT 1) - ({_ORDINAL} LIMIT 1)"
 _OPEN = "job_id = jobs.id AND status IN ('pending', 'ready', 'failed') AND status"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,18 @@ from typing import Any
 import msgspec
 
 from jobkeep_protocol.codec import encode_part
-from jobkeep_protocol.errors import JobkeepError, StorageError
-from jobkeep_protocol.messages import BackupPiece, Load
+from jobkeep_protocol.errors import JobkeepError, LimitExceeded, StorageError
+from jobkeep_protocol.messages import BackupPiece, ImportJobs, Load, RecordExecution
 from jobkeep_protocol.request import Read
+from jobkeep_protocol.transfer import ImportStep
 from jobkeepd.events import Events
 from jobkeepd.files import has_room, size_of
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
+from jobkeepd.store import learning as _learning  # noqa: F401 # its reads are found in READS
+from jobkeepd.store import pruning as _pruning  # noqa: F401 # it adds its own to both tables
 from jobkeepd.store import reads
+from jobkeepd.store import search as _search  # noqa: F401 # it adds its own to `reads`
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES, StateCache
 from jobkeepd.store.committer import Write
@@ -38,24 +43,35 @@ from jobkeepd.store.connection import (
 )
 from jobkeepd.store.copies import Copies, copy_to_new_file, remove_leftovers
 from jobkeepd.store.failures import is_failed_write, is_final
+from jobkeepd.store.filling import Filling
 from jobkeepd.store.fits import check_request_fits
 from jobkeepd.store.guard import admit
+from jobkeepd.store.imports import Imports
 from jobkeepd.store.lock import DatabaseLock
 from jobkeepd.store.marks import checkpoint
 from jobkeepd.store.migrations import migrate
+from jobkeepd.store.outputs import with_output_cut
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reports import REPORTS
 from jobkeepd.store.schema import SCHEMA_VERSION
+from jobkeepd.store.search_tables import set_search
+from jobkeepd.store.shrinkable import make_shrinkable
 from jobkeepd.store.writer import Writer
-from jobkeepd.store.writes import Released, ReleaseProcess, job_changed_by
+from jobkeepd.store.writes import Released, ReleaseProcess, jobs_changed_by
 
 log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 0.05
+"""How long a write of the daemon's own waits when the queue is full."""
+
+_READS = reads.READS | REPORTS
 
 
 class Store:
     """One open database. Belongs to the event loop it is opened on.
 
     `on_broken` is called once when nothing can be written any more. Up to `cache_bytes` of states
-    are kept in memory as they were read.
+    are kept in memory as they were read. With `search`, the texts are indexed.
     """
 
     schema_version = SCHEMA_VERSION
@@ -68,6 +84,7 @@ class Store:
         lock_patience: float = 0.0,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         limits: Limits = DEFAULT_LIMITS,
+        search: bool = True,
     ) -> None:
         """Take the lock, open the file, bring its schema to this version.
 
@@ -84,10 +101,12 @@ class Store:
             connection = open_for_writing(database, durability, limits.wal_keep_bytes)
             try:
                 migrate(connection)
+                make_shrinkable(database, connection)
+                wants_filling = set_search(connection, is_on=search)
                 make_durable(connection, database)
                 _begin_log(database, connection)
                 self._writer = Writer(
-                    database, connection, on_broken, self._cache.all_changed, limits
+                    database, connection, on_broken, self._cache.all_changed, limits, search
                 )
             except BaseException:
                 connection.close()
@@ -95,8 +114,10 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
+        self._filling = Filling(self._writer) if wants_filling else None
         self._readers = Readers(database, limits)
         self._copies = Copies(database)
+        self._imports = Imports(database, self._write)
 
     def known(self, request: Read[Any]) -> Any:
         """The reply to a read, if it is in memory; else None."""
@@ -108,7 +129,7 @@ class Store:
         """The reply to a read. Sees every write that was acknowledged before."""
         if isinstance(request, Load) and request.after_sheet is None:
             return await self._load(request)
-        return await reads.READS[type(request)](self._readers, request)
+        return await _READS[type(request)](self._readers, request)
 
     def submit(
         self,
@@ -121,11 +142,24 @@ class Store:
         """Apply a write whose message has `size` bytes; after its commit, `done` gets the body of
         the reply, or the error.
 
-        Raises LimitExceeded or StorageError when it is not taken on.
+        Of an output that is longer than is kept, head and tail are. Raises LimitExceeded or
+        StorageError when it is not taken on.
         """
+        if isinstance(request, RecordExecution):
+            request = with_output_cut(request, self._writer.limits.max_kept_output_bytes)
         check_request_fits(request, size)
         after = partial(self._written, request, done)
         self._writer.submit(Write(request, after, key, process, size))
+
+    async def apply(self, request: Any) -> Any:
+        """Apply a write of the daemon's own; gives its reply. Raises what it is refused with."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        after = partial(self._written, request, partial(_hand_over, done))
+        self._writer.submit(Write(request, after))
+        outcome = await done
+        if isinstance(outcome, JobkeepError):
+            raise outcome
+        return outcome
 
     async def release(self, process: ProcessId) -> Released:
         """Pause the jobs of a dead process and give back its sheets."""
@@ -137,13 +171,25 @@ class Store:
         assert isinstance(outcome, Released), outcome
         return outcome
 
-    def start_backup(self) -> str:
+    def start_backup(self, job_ids: Sequence[str] = ()) -> str:
         """`Copies.start`."""
-        return self._copies.start()
+        return self._copies.start(job_ids)
 
     async def read_backup(self, copy_id: str, offset: int) -> BackupPiece:
         """`Copies.read`."""
         return await self._copies.read(copy_id, offset)
+
+    def start_import(self) -> str:
+        """`Imports.start`."""
+        return self._imports.start()
+
+    async def write_import(self, import_id: str, offset: int, data: bytes) -> int:
+        """`Imports.receive`."""
+        return await self._imports.receive(import_id, offset, data)
+
+    async def import_jobs(self, request: ImportJobs) -> ImportStep:
+        """`Imports.step`."""
+        return await self._imports.step(request)
 
     async def copy_to(self, path: Path) -> int:
         """`copy_to_new_file`."""
@@ -235,7 +281,10 @@ class Store:
     async def close(self) -> None:
         """Commit what was submitted, checkpoint, close, and give the lock back."""
         await self._copies.close()
+        await self._imports.close()
         await self._readers.close()
+        if self._filling is not None:
+            await self._filling.close()
         await self._writer.close()
         self._lock.release()
 
@@ -250,16 +299,37 @@ class Store:
                 self._cache.put(request.job_id, reply, reading)
         return reply
 
+    async def _write(self, request: Any) -> Any:
+        """The reply to a write of the daemon's own that a client could have sent too. Waits while
+        others fill the queue."""
+        check_request_fits(request, sys.maxsize)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        after = partial(self._written, request, done.set_result)
+        while True:
+            try:
+                self._writer.submit(Write(request, after))
+                break
+            except LimitExceeded:
+                await asyncio.sleep(BUSY_SECONDS)
+        outcome = await asyncio.shield(done)
+        if isinstance(outcome, JobkeepError):
+            raise outcome
+        return outcome
+
     def _written(
         self, request: Any, done: Callable[[bytes | JobkeepError], None], outcome: Any
     ) -> None:
-        job_id = job_changed_by(request)
-        if job_id is not None:
+        for job_id in jobs_changed_by(request):
             self._cache.changed(job_id)
         done(outcome)
 
     def _released(self, done: asyncio.Future[Any], outcome: Any) -> None:
         self._cache.all_changed()
+        done.set_result(outcome)
+
+
+def _hand_over(done: asyncio.Future[Any], outcome: Any) -> None:
+    if not done.done():  # nobody waits any more when the daemon ends
         done.set_result(outcome)
 
 

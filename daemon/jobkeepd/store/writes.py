@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -19,12 +20,17 @@ from jobkeep_protocol.errors import RevisionConflict
 from jobkeep_protocol.messages import (
     ClaimNextSheet,
     Delete,
+    ImportHistory,
+    ImportJob,
     MarkSheetStatus,
+    Prune,
     RecordExecution,
     Save,
     Saved,
     SaveSheet,
+    Shrink,
 )
+from jobkeep_protocol.request import Write as ClientWrite
 from jobkeep_protocol.states import (
     CheckpointState,
     JobStatus,
@@ -37,6 +43,7 @@ from jobkeep_protocol.states import (
     start_sheet,
     utc_now,
 )
+from jobkeep_protocol.transfer import KeptExecution
 from jobkeep_protocol.values import check_sheet_num
 from jobkeepd.processes import ProcessId
 from jobkeepd.store.fits import check_text_fits
@@ -73,12 +80,13 @@ def writes(kind: type[RequestT]) -> Callable[[Callable[[Transaction, RequestT], 
     return register
 
 
-def job_changed_by(request: Any) -> str | None:
-    """The job whose state a client's request changes; None for one that changes no state."""
-    if isinstance(request, RecordExecution):
-        return None
-    job_id: str = request.state.job_id if isinstance(request, Save) else request.job_id
-    return job_id
+def jobs_changed_by(request: Any) -> Sequence[str]:
+    """The jobs whose state a client's request may change."""
+    if isinstance(request, RecordExecution | Shrink):
+        return ()
+    if isinstance(request, Prune):
+        return request.job_ids if request.status else ()
+    return (request.state.job_id if isinstance(request, Save | ImportJob) else request.job_id,)
 
 
 FEW_SHEETS = 32
@@ -88,11 +96,18 @@ MAX_SHEETS_NOTED = 1_000
 
 
 def is_small(request: Any) -> bool:
-    """Whether a request touches a few rows only, whatever is kept."""
+    """Whether a request touches a few rows only, whatever is kept. The daemon's own do not."""
+    if isinstance(request, ImportJob | ImportHistory):
+        return False
     if isinstance(request, Save):
         changed = len(request.sheets) + len(request.removed)
         return request.base is not None and changed <= FEW_SHEETS
-    return not isinstance(request, Delete | ReleaseProcess)
+    return isinstance(request, ClientWrite) and not isinstance(request, Delete | Prune | Shrink)
+
+
+def has_text(request: Any) -> bool:
+    """Whether what a request writes is, for the most part, text that is searched."""
+    return isinstance(request, RecordExecution)
 
 
 @writes(Save)
@@ -116,7 +131,7 @@ def save(tx: Transaction, request: Save) -> Saved | None:
         removed = [number for (number,) in found if number not in staying]
     state.revision = revision + 1
     state.updated_at = utc_now()
-    sequence = _store_job(tx, state, kept[2:] if kept else None)
+    sequence = store_job(tx, state, kept[2:] if kept else None)
     if removed:
         tx.remove_sheets(state.job_id, removed)
     tx.store_sheets(state.job_id, request.sheets)
@@ -168,8 +183,8 @@ def save_sheet(tx: Transaction, request: SaveSheet) -> int:
     """Insert or replace one sheet."""
     job = tx.progress(request.job_id)
     check_sheet_num(request.sheet.sheet_num, job.total_sheets)
+    tx.store_progress(job)  # first: a sheet without times of its own goes by the job's update
     tx.store_sheets(request.job_id, [request.sheet])
-    tx.store_progress(job)
     tx.note_sheet("sheet", job, request.sheet)
     return job.revision
 
@@ -203,39 +218,49 @@ def record_execution(tx: Transaction, request: RecordExecution) -> int | None:
         return None
     check_sheet_num(request.sheet_num, found[0])
     now = utc_now()
+    execution_id = keep_execution(tx, request.job_id, request, now)
+    tx.note(
+        *("execution", now, request.job_id),
+        sheet_num=request.sheet_num,
+        execution_id=execution_id,
+        attempt_num=request.attempt_num,
+        exit_code=request.exit_code,
+        duration_seconds=request.duration_seconds,
+    )
+    return execution_id
+
+
+def keep_execution(
+    tx: Transaction, job_id: str, attempt: RecordExecution | KeptExecution, at: datetime
+) -> int | None:
+    """Keep an attempt that was made at this time, and count it with its job; gives its id."""
     cursor = tx.connection.execute(
         _INSERT_EXECUTION,
         (
-            request.job_id,
-            request.sheet_num,
-            request.attempt_num,
-            request.prompt,
-            request.output,
-            request.exit_code,
-            request.duration_seconds,
-            to_text(now),
+            job_id,
+            attempt.sheet_num,
+            attempt.attempt_num,
+            attempt.prompt,
+            attempt.output,
+            attempt.exit_code,
+            attempt.duration_seconds,
+            to_text(at),
         ),
     )
     tx.run(
         "UPDATE jobs SET executions = executions + 1, "
         "executions_successful = executions_successful + ?, "
+        "executions_exited = executions_exited + ?, "
         "executions_timed = executions_timed + ?, "
         "executions_seconds = min(executions_seconds + ?, ?) WHERE id = ?",
         (
-            request.exit_code == 0,
-            request.duration_seconds is not None,
-            request.duration_seconds or 0.0,
+            attempt.exit_code == 0,
+            attempt.exit_code is not None,
+            attempt.duration_seconds is not None,
+            attempt.duration_seconds or 0.0,
             sys.float_info.max,  # a sum that is infinite would give an average that is no number
-            request.job_id,
+            job_id,
         ),
-    )
-    tx.note(
-        *("execution", now, request.job_id),
-        sheet_num=request.sheet_num,
-        execution_id=cursor.lastrowid,
-        attempt_num=request.attempt_num,
-        exit_code=request.exit_code,
-        duration_seconds=request.duration_seconds,
     )
     return cursor.lastrowid
 
@@ -325,7 +350,9 @@ def _store_claimer(tx: Transaction, job_id: str, sheet_num: int) -> None:
     tx.run("INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?)", (job_id, pid, start, boot_id))
 
 
-def _store_job(tx: Transaction, state: CheckpointState, running: tuple[Any, ...] | None) -> int:
+def store_job(
+    tx: Transaction, state: CheckpointState, running: tuple[Any, ...] | None = None
+) -> int:
     """Insert or update the job's row; gives its sequence. `running` has the row's status and
     process, None when there is no row."""
     sequence = tx.next_sequence(state.updated_at)
