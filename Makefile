@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+SAMPLE ?= /tmp/jobkeep-sample
 INSTALLED := $(VENV)/.installed
 
 # Where `make install` puts things, and the interpreter that runs them there.
@@ -12,7 +13,7 @@ export DESTDIR ?=
 export INSTALL_PYTHON ?= /usr/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system lint soak fuzz fmt bench bench-full install uninstall clean
+.PHONY: help run sample test test-system lint soak fuzz fmt bench bench-full install uninstall clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,6 +29,9 @@ $(INSTALLED): pyproject.toml | $(BIN)/pip
 
 run: $(INSTALLED) ## start a daemon and run a real job through it
 	@$(BIN)/python examples/demo.py
+
+sample: $(INSTALLED) ## fill a database with some 3,000 real executions, and serve it: SAMPLE=DIRECTORY
+	@$(BIN)/python -m examples.sample $(SAMPLE)
 
 test: lint ## everything that decides whether a change may land
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-LANGUAGES = {"python", "console", "sh", "text", "toml"}
+LANGUAGES = {"python", "console", "sh", "sql", "text", "toml"}
 
 _BLOCK = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
