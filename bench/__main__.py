@@ -18,7 +18,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from bench import compare, curves, machine, memory, normal, readers, report
+from bench import (
+    compare,
+    curves,
+    learning,
+    machine,
+    memory,
+    normal,
+    readers,
+    report,
+    reports,
+    search,
+)
 from bench.kept import Kept
 from bench.places import SOURCES, data_directory
 from bench.progress import say
@@ -86,11 +97,24 @@ def _normal(options: argparse.Namespace, on: machine.Machine, directory: Path) -
     return Found(normal.text(rounds, options.workers), rounds)
 
 
+def _search(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    rounds = search.measure(options.rounds, options.workers, options.sheets, directory)
+    return Found(search.text(rounds, options.workers), rounds)
+
+
 def _readers(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
     del on
     records = 1_000_000 if options.full else 50_000
     found = readers.measure(options.rounds, options.sheets, records, directory)
     return Found(readers.text(found), found)
+
+
+def _reports(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    sizes = reports.FULL if options.full else reports.QUICK
+    found = reports.measure(sizes, options.rounds, options.sheets, directory)
+    return Found(reports.text(found), found)
 
 
 def _curves(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
@@ -104,11 +128,23 @@ def _endurance(options: argparse.Namespace, on: machine.Machine, directory: Path
     return Found(memory.text(found), found)
 
 
+def _learning(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    sizes = {"little": learning.LITTLE}
+    if options.full:
+        sizes["much"] = learning.MUCH
+    found = learning.measure(sizes, directory)
+    return Found(learning.text(found), found)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace, machine.Machine, Path], Found]] = {
     "comparison": _compare,
     "normal": _normal,
+    "search": _search,
     "readers": _readers,
+    "reports": _reports,
     "curves": _curves,
+    "learning": _learning,
     "endurance": _endurance,
 }
 
@@ -127,8 +163,16 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("full", "every part, with the largest sizes: half an hour, and --minutes", PARTS, _ALL),
         ("normal", "--durability normal beside full: half a minute", ["normal"], _TRIALS),
+        ("search", "--search on beside off: a minute", ["search"], _TRIALS),
         ("readers", "long reads beside short writes: a minute; --full: 10", ["readers"], _READERS),
+        ("reports", "reports as data grows: a minute; --full: 10", ["reports"], _READERS),
         ("curves", "cost as the data grows: a minute; --full: 10", ["curves"], _CURVES),
+        (
+            "learning",
+            "asking for patterns and similar outcomes; --full: a million attempts, two minutes",
+            ["learning"],
+            _LEARNING,
+        ),
         ("endurance", "memory under a long load: --minutes", ["endurance"], _MINUTES),
     ):
         command = commands.add_parser(
@@ -182,6 +226,7 @@ _TRIALS = ("--rounds", "--workers", "--sheets")
 _COMPARISON = (*_TRIALS, "--natural", "--within")
 _READERS = ("--rounds", "--sheets", "--full")
 _CURVES = ("--full",)
+_LEARNING = ("--full",)
 _MINUTES = ("--minutes",)
 _ALL = (*_COMPARISON, *_MINUTES)
 

@@ -82,7 +82,7 @@ def measure(rounds: int, sheets: int, records: int, directory: Path) -> Result:
             say(f"round {number + 1} of {rounds}")
             trials = []
             for name, read in READS.items():
-                trial, reading = _trial(socket, name, read, number, sheets)
+                trial, reading = beside(socket, name, read, number, sheets)
                 trials.append(trial)
                 readings += reading
             measured.append(Round(trials))
@@ -144,10 +144,10 @@ READS: dict[str, Read | None] = {
 }
 
 
-def _trial(
+def beside(
     socket: Path, name: str, read: Read | None, number: int, sheets: int
 ) -> tuple[Trial, list[Reading]]:
-    """The writers, with a reader or without."""
+    """The trial `number` of the writers, with a reader or without."""
     jobs = [[f"{name}-{number}-{writer}"] for writer in range(WRITERS)]
     connect = partial(AsyncClient, socket)
     readings: list[Reading] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import curves, memory, normal, readers
+from bench import curves, learning, memory, normal, readers, reports, search
 from bench.machine import describe
 from bench.memory import Sample
 from tests.support import wait_until
@@ -71,6 +71,32 @@ def test_the_budgets_of_readers_are_judged(data: Path, monkeypatch: pytest.Monke
     ]
 
 
+def test_reports_are_asked_at_every_size_and_beside_writers(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "TIMES", 1)
+    found = reports.measure([100, 300], 1, 2, data)
+    assert [one.report for one in found.asked] == list(reports.QUESTIONS)
+    assert all(list(one.seconds) == [100, 300] for one in found.asked)
+    assert [(one.system, one.errors) for one in found.rounds[0].trials] == [
+        ("alone", 0),
+        ("while reporting", 0),
+        ("while computing", 0),
+    ]
+    shown = reports.text(found)
+    assert "timeline by hour" in shown
+    assert "reports/s" in shown
+
+
+def test_search_on_is_beside_off(data: Path) -> None:
+    rounds = search.measure(1, [1], 2, data)
+    assert {(trial.system, trial.errors) for trial in rounds[0].trials} == {
+        ("jobkeep", 0),
+        ("jobkeep-search", 0),
+    }
+    assert "operations/s, 1 workers: search on / off" in search.text(rounds, [1])
+
+
 def test_normal_is_beside_full(data: Path) -> None:
     rounds = normal.measure(1, [1], 2, data)
     assert [(one.system, one.errors) for one in rounds[0].trials] == [
@@ -123,7 +149,10 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("command", ["quick", "full", "normal", "readers", "curves", "endurance"])
+@pytest.mark.parametrize(
+    "command",
+    ["quick", "full", "normal", "search", "readers", "reports", "curves", "learning", "endurance"],
+)
 def test_each_command_says_what_it_does(command: str) -> None:
     for words in ([], [command]):
         shown = subprocess.run(
@@ -133,3 +162,23 @@ def test_each_command_says_what_it_does(command: str) -> None:
             check=True,
         ).stdout
         assert command in shown
+
+
+def test_learning_asks_all_of_little_and_of_much(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "TIMES", 2)
+    sizes = {
+        "little": learning.Size(jobs=2, executions=30, failures=10, patterns=5),
+        "much": learning.Size(jobs=4, executions=60, failures=20, patterns=5),
+    }
+
+    found = learning.measure(sizes, data)
+
+    assert list(found.seconds) == ["little", "much"]
+    for taken in found.seconds.values():
+        assert {"load", "patterns: one", "similar: code"} <= taken.keys()
+        assert all(seconds > 0 for seconds in taken.values())
+    shown = learning.text(found)
+    assert "much: 60 executions, 20 failures, 5 patterns in 4 jobs" in shown
+    assert all(question in shown for question in found.seconds["much"])

@@ -18,7 +18,7 @@ from jobkeep.cli.app import COMMANDS
 from tests.cli.commands import JobkeepCommand
 from tests.support import wait_until
 
-READING = ["clients", "jobs", "monitor", "status"]
+READING = ["clients", "jobs", "monitor", "patterns", "similar", "status"]
 READING_ONE = ["history", "show", "stats", "wait"]
 
 

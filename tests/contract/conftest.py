@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from jobkeep_protocol import calls
 from jobkeep_protocol.backend import StateBackend
 from jobkeep_protocol.states import CheckpointState
 from jobkeepd.limits import Limits
-from jobkeepd.store import readers, reads
+from jobkeepd.store import pruning, readers, reads, transaction, writes
+from tests.contract.clock import Clock
 from tests.contract.implementations import IMPLEMENTATIONS
 from tests.support import new_debug_loop
 
@@ -23,6 +25,15 @@ async def backend(
     """One implementation, on an empty database."""
     async with IMPLEMENTATIONS[request.param](tmp_path) as implementation:
         yield implementation
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """For the daemons too, which run in this process."""
+    clock = Clock()
+    for module in (transaction, writes, calls, pruning):
+        monkeypatch.setattr(module, "utc_now", clock)
+    return clock
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
-WIDE_COLUMNS = frozenset({"JOB", "ITEM", "ERROR", "PROMPT", "OUTPUT", "CLIENT", "ABOUT"})
+WIDE_COLUMNS = frozenset({"JOB", "ITEM", "ERROR", "PROMPT", "OUTPUT", "CLIENT", "ABOUT", "PATTERN"})
 """The columns that give way when the window is narrow; the others are short and stay whole."""
 
 GAP = "  "
@@ -197,6 +197,11 @@ def user_name(uid: int) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 sheet`, `2 sheets`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def percentage(value: float | None) -> str:
+    """`98.5 %`; `-` for none."""
+    return "-" if value is None else f"{value:.1f} %"
 
 
 def size(number_of_bytes: int) -> str:
