@@ -4,9 +4,7 @@ What lives here: when it is due, and in which steps it is done. What may not: wh
 `store.pruning`).
 
 It looks at the start, every hour, and when the settings were read again. What may go is found on a
-reader's connection. Each batch waits until no other write does, yet never for longer than
-`PATIENCE_SECONDS`, and then pauses for as long as it took; so writers keep at least half of the
-writer's time, and a busy daemon gets to the end too.
+reader's connection, and removed in batches between the writes of others (`store.own_writes`).
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from jobkeep_protocol import calls
@@ -21,13 +20,12 @@ from jobkeep_protocol.errors import JobkeepError
 from jobkeep_protocol.request import Read, Request
 from jobkeepd.settings import Settings
 from jobkeepd.store.failures import DatabaseFailed
+from jobkeepd.store.own_writes import between_writes
 from jobkeepd.store.store import Store
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 3_600.0
-PATIENCE_SECONDS = 1.0
-PAUSE_SECONDS = 0.01
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _LONGEST = 1_000 * 365 * 86_400
@@ -92,14 +90,7 @@ class Retention:
         """Read what may go, or apply a batch between other writes."""
         if isinstance(request, Read):
             return await self._store.read(request)
-        with suppress(TimeoutError):  # there is no quiet: it is one batch a second
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._store.drain()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        reply = await self._store.apply(request)
-        await asyncio.sleep(max(loop.time() - began, PAUSE_SECONDS))
-        return reply
+        return await between_writes(self._store.drain, partial(self._store.apply, request))
 
 
 def rules_of(settings: Settings) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
 from jobkeep_protocol.messages import ImportHistory, ImportJob, ImportJobs
@@ -39,10 +39,8 @@ WAIT_SECONDS = 1.0
 MAX_JOBS_TOLD = 1_000
 
 
-class Writing(Protocol):
-    """Gives the reply to a write of the daemon's own, after its commit."""
-
-    def __call__(self, request: Any) -> Awaitable[Any]: ...
+Writing: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""Gives the reply to a write of the daemon's own, after its commit."""
 
 
 class Imports:
@@ -117,7 +115,6 @@ class _Import:
         self._timer = self._loop.call_later(UNUSED_SECONDS, give_up)
         self._turn = turn
         self._is_told = False
-        self._receiving = asyncio.Lock()
         self._done: list[ImportedJob] = []
         self._task: asyncio.Task[None] | None = None
         self._something_new = asyncio.Event()
@@ -127,8 +124,7 @@ class _Import:
         self._keep()
         if self._task is not None:
             raise InvalidRequest("the file is being imported already; nothing can be added to it")
-        async with self._receiving:
-            return await asyncio.to_thread(_write_at, self._path, offset, data)
+        return await asyncio.to_thread(_write_at, self._path, offset, data)
 
     async def step(self, request: ImportJobs) -> ImportStep:
         """See `Imports.step`."""

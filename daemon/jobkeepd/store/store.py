@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from jobkeep_protocol.codec import encode_part
-from jobkeep_protocol.errors import JobkeepError, LimitExceeded, StorageError
+from jobkeep_protocol.errors import JobkeepError, StorageError
 from jobkeep_protocol.messages import BackupPiece, ImportJobs, Load, RecordExecution
 from jobkeep_protocol.request import Read
 from jobkeep_protocol.transfer import ImportStep
@@ -27,10 +27,8 @@ from jobkeepd.events import Events
 from jobkeepd.files import has_room, size_of
 from jobkeepd.limits import DEFAULT_LIMITS, Limits
 from jobkeepd.processes import ProcessId
-from jobkeepd.store import learning as _learning  # noqa: F401 # its reads are found in READS
-from jobkeepd.store import pruning as _pruning  # noqa: F401 # it adds its own to both tables
-from jobkeepd.store import reads
-from jobkeepd.store import search as _search  # noqa: F401 # it adds its own to `reads`
+from jobkeepd.store import learning, pruning, reads, reports  # noqa: F401 # found in READS, WRITES
+from jobkeepd.store import search as _search  # noqa: F401 # found in READS
 from jobkeepd.store.applied import RequestKey
 from jobkeepd.store.cache import DEFAULT_CACHE_BYTES, StateCache
 from jobkeepd.store.committer import Write
@@ -51,8 +49,8 @@ from jobkeepd.store.lock import DatabaseLock
 from jobkeepd.store.marks import checkpoint
 from jobkeepd.store.migrations import migrate
 from jobkeepd.store.outputs import with_output_cut
+from jobkeepd.store.own_writes import apply
 from jobkeepd.store.readers import Readers
-from jobkeepd.store.reports import REPORTS
 from jobkeepd.store.schema import SCHEMA_VERSION
 from jobkeepd.store.search_tables import set_search
 from jobkeepd.store.shrinkable import make_shrinkable
@@ -60,11 +58,6 @@ from jobkeepd.store.writer import Writer
 from jobkeepd.store.writes import Released, ReleaseProcess, jobs_changed_by
 
 log = logging.getLogger(__name__)
-
-BUSY_SECONDS = 0.05
-"""How long a write of the daemon's own waits when the queue is full."""
-
-_READS = reads.READS | REPORTS
 
 
 class Store:
@@ -117,7 +110,7 @@ class Store:
         self._filling = Filling(self._writer) if wants_filling else None
         self._readers = Readers(database, limits)
         self._copies = Copies(database)
-        self._imports = Imports(database, self._write)
+        self._imports = Imports(database, self._import)
 
     def known(self, request: Read[Any]) -> Any:
         """The reply to a read, if it is in memory; else None."""
@@ -129,7 +122,7 @@ class Store:
         """The reply to a read. Sees every write that was acknowledged before."""
         if isinstance(request, Load) and request.after_sheet is None:
             return await self._load(request)
-        return await _READS[type(request)](self._readers, request)
+        return await reads.READS[type(request)](self._readers, request)
 
     def submit(
         self,
@@ -153,23 +146,14 @@ class Store:
 
     async def apply(self, request: Any) -> Any:
         """Apply a write of the daemon's own; gives its reply. Raises what it is refused with."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        after = partial(self._written, request, partial(_hand_over, done))
-        self._writer.submit(Write(request, after))
-        outcome = await done
-        if isinstance(outcome, JobkeepError):
-            raise outcome
-        return outcome
+        return await apply(self._writer, request, partial(self._forget_changed_by, request))
 
     async def release(self, process: ProcessId) -> Released:
         """Pause the jobs of a dead process and give back its sheets."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Write(ReleaseProcess(process), partial(self._released, done)))
-        outcome = await asyncio.shield(done)
-        if isinstance(outcome, JobkeepError):
-            raise outcome
-        assert isinstance(outcome, Released), outcome
-        return outcome
+        request = ReleaseProcess(process)
+        released = await apply(self._writer, request, self._cache.all_changed)
+        assert isinstance(released, Released), released
+        return released
 
     def start_backup(self, job_ids: Sequence[str] = ()) -> str:
         """`Copies.start`."""
@@ -299,38 +283,20 @@ class Store:
                 self._cache.put(request.job_id, reply, reading)
         return reply
 
-    async def _write(self, request: Any) -> Any:
-        """The reply to a write of the daemon's own that a client could have sent too. Waits while
-        others fill the queue."""
+    async def _import(self, request: Any) -> Any:
+        """`apply`, for what a client could have sent too."""
         check_request_fits(request, sys.maxsize)
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        after = partial(self._written, request, done.set_result)
-        while True:
-            try:
-                self._writer.submit(Write(request, after))
-                break
-            except LimitExceeded:
-                await asyncio.sleep(BUSY_SECONDS)
-        outcome = await asyncio.shield(done)
-        if isinstance(outcome, JobkeepError):
-            raise outcome
-        return outcome
+        return await self.apply(request)
 
     def _written(
         self, request: Any, done: Callable[[bytes | JobkeepError], None], outcome: Any
     ) -> None:
-        for job_id in jobs_changed_by(request):
-            self._cache.changed(job_id)
+        self._forget_changed_by(request)
         done(outcome)
 
-    def _released(self, done: asyncio.Future[Any], outcome: Any) -> None:
-        self._cache.all_changed()
-        done.set_result(outcome)
-
-
-def _hand_over(done: asyncio.Future[Any], outcome: Any) -> None:
-    if not done.done():  # nobody waits any more when the daemon ends
-        done.set_result(outcome)
+    def _forget_changed_by(self, request: Any) -> None:
+        for job_id in jobs_changed_by(request):
+            self._cache.changed(job_id)
 
 
 def _size(path: Path) -> int:

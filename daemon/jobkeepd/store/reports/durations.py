@@ -24,12 +24,14 @@ from jobkeep_protocol.reports import (
     SlowExecution,
 )
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import Scope, rows, utc
 
 PERCENTILES = (50, 95, 99)
 
 
+@reads(GetDurations)
 async def get_durations(readers: Readers, request: GetDurations) -> Durations:
     """All, the jobs and the sheets with the most time, and the slowest executions."""
     limit = min(request.limit, readers.limits.max_page_rows)

@@ -13,6 +13,7 @@ from typing import Any
 from jobkeep_protocol.messages import GetErrors
 from jobkeep_protocol.reports import ErrorGroup, Errors, FailureExample
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import rows, utc
 
@@ -20,6 +21,7 @@ MESSAGE_CHARACTERS = 500
 """The longest message of an example."""
 
 
+@reads(GetErrors)
 async def get_errors(readers: Readers, request: GetErrors) -> Errors:
     """The most frequent groups, each with the failure that was kept last."""
     source, values = scope.failures(request)

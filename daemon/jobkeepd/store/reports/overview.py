@@ -16,6 +16,7 @@ from jobkeep_protocol.messages import GetOverview
 from jobkeep_protocol.reports import Overview
 from jobkeep_protocol.states import JobStatus, utc_now
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import Filters, has_times, percent, rows, utc
 
@@ -23,6 +24,7 @@ ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 """The statuses of jobs that will not go on by themselves, and have come out well or not."""
 
 
+@reads(GetOverview)
 async def get_overview(readers: Readers, request: GetOverview) -> Overview:
     """The kept figures of all jobs together; of some time, what is found to have happened then."""
     async with readers.snapshot() as connection:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from jobkeep_protocol.messages import GetOutcomes, GetValidations
 from jobkeep_protocol.reports import OutcomeFigures, Outcomes, RuleFigures, Validations
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import has_times, is_about_all, rows
 
 
+@reads(GetValidations)
 async def get_validations(readers: Readers, request: GetValidations) -> Validations:
     """Rules, those that failed most often first."""
     if has_times(request):
@@ -37,6 +39,7 @@ async def get_validations(readers: Readers, request: GetValidations) -> Validati
     return Validations(sum(row[1] for row in found), sum(row[2] for row in found), rules)
 
 
+@reads(GetOutcomes)
 async def get_outcomes(readers: Readers, request: GetOutcomes) -> Outcomes:
     """Categories, those of the most sheets first."""
     if has_times(request):

@@ -16,6 +16,7 @@ from jobkeep_protocol.errors import InvalidRequest
 from jobkeep_protocol.messages import GetTimeline
 from jobkeep_protocol.reports import Timeline, TimelineBucket
 from jobkeepd.store.readers import Readers
+from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import Scope, rows
 
@@ -28,6 +29,7 @@ _PARTS = 8
 """Figures of a bucket, some of which become a mean."""
 
 
+@reads(GetTimeline)
 async def get_timeline(readers: Readers, request: GetTimeline) -> Timeline:
     """One bucket for each hour or day of the span."""
     characters, step = _STEPS[request.by]
