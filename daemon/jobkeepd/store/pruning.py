@@ -371,10 +371,7 @@ _SELECT_OLDEST = (
     f"SELECT id, ordinal, executed_at, bytes FROM {_HISTORY} "
     "WHERE job_id = ? AND sheet_num = ? ORDER BY id"
 )
-_DELETE_OLDEST = (
-    "DELETE FROM execution_history INDEXED BY idx_history_job_sheet "
-    "WHERE job_id = ? AND sheet_num = ? AND id <= ?"
-)
+_DELETE_OLDEST = f"DELETE FROM {_HISTORY} WHERE job_id = ? AND sheet_num = ? AND id <= ?"
 _SELECT_OLD_FAILURES = """
 SELECT id FROM failures WHERE job_id = ?1 AND sheet_num = ?2 AND failed_at < ?3
     AND (?4 = 0 OR id < (

@@ -240,7 +240,29 @@ INSERT INTO counters VALUES ('sequence', 0);
 """
 TABLES += PATTERN_TABLES + PRUNED_TABLES
 
-INDEXES_AND_TRIGGERS = """
+_DESCRIBE_FAILURE = """\
+    UPDATE failures SET
+        exit_code = coalesce(new.exit_code, exit_code),
+        exit_signal = new.exit_signal,
+        exit_reason = new.exit_reason,
+        error_category = new.error_category,
+        error_code = new.error_code,
+        error_message = new.error_message
+    WHERE id = (
+            SELECT max(id) FROM failures
+            WHERE job_id = new.job_id AND sheet_num = new.sheet_num)
+        AND attempt_num = new.attempt_count"""
+_KEEP_FAILURE = f"""\
+{_DESCRIBE_FAILURE} AND error_message IS NULL;
+    INSERT INTO failures (
+        job_id, sheet_num, attempt_num, exit_code, exit_signal, exit_reason, error_category,
+        error_code, error_message, failed_at)
+    SELECT new.job_id, new.sheet_num, new.attempt_count, new.exit_code, new.exit_signal,
+        new.exit_reason, new.error_category, new.error_code, new.error_message,
+        coalesce(new.completed_at, updated_at)
+    FROM jobs WHERE id = new.job_id AND changes() = 0;"""
+
+INDEXES_AND_TRIGGERS = f"""
 CREATE INDEX idx_jobs_status ON jobs(status, sequence);
 CREATE UNIQUE INDEX idx_jobs_sequence ON jobs(sequence);
 CREATE INDEX idx_jobs_running_pid ON jobs(pid) WHERE status = 'running' AND pid IS NOT NULL;
@@ -288,46 +310,12 @@ CREATE TRIGGER sheet_deleted AFTER DELETE ON sheets BEGIN
     WHERE id = old.job_id AND (old.sheet_num <= sheets_through OR old.status = 'completed');
 END;
 CREATE TRIGGER sheet_failed_at_once AFTER INSERT ON sheets WHEN new.status = 'failed' BEGIN
-    UPDATE failures SET
-        exit_code = coalesce(new.exit_code, exit_code),
-        exit_signal = new.exit_signal,
-        exit_reason = new.exit_reason,
-        error_category = new.error_category,
-        error_code = new.error_code,
-        error_message = new.error_message
-    WHERE id = (
-            SELECT max(id) FROM failures
-            WHERE job_id = new.job_id AND sheet_num = new.sheet_num)
-        AND attempt_num = new.attempt_count AND error_message IS NULL;
-    INSERT INTO failures (
-        job_id, sheet_num, attempt_num, exit_code, exit_signal, exit_reason, error_category,
-        error_code, error_message, failed_at)
-    SELECT new.job_id, new.sheet_num, new.attempt_count, new.exit_code, new.exit_signal,
-        new.exit_reason, new.error_category, new.error_code, new.error_message,
-        coalesce(new.completed_at, updated_at)
-    FROM jobs WHERE id = new.job_id AND changes() = 0;
+{_KEEP_FAILURE}
 END;
 CREATE TRIGGER sheet_failed AFTER UPDATE OF status, attempt_count ON sheets
 WHEN new.status = 'failed'
     AND (old.status <> 'failed' OR new.attempt_count <> old.attempt_count) BEGIN
-    UPDATE failures SET
-        exit_code = coalesce(new.exit_code, exit_code),
-        exit_signal = new.exit_signal,
-        exit_reason = new.exit_reason,
-        error_category = new.error_category,
-        error_code = new.error_code,
-        error_message = new.error_message
-    WHERE id = (
-            SELECT max(id) FROM failures
-            WHERE job_id = new.job_id AND sheet_num = new.sheet_num)
-        AND attempt_num = new.attempt_count AND error_message IS NULL;
-    INSERT INTO failures (
-        job_id, sheet_num, attempt_num, exit_code, exit_signal, exit_reason, error_category,
-        error_code, error_message, failed_at)
-    SELECT new.job_id, new.sheet_num, new.attempt_count, new.exit_code, new.exit_signal,
-        new.exit_reason, new.error_category, new.error_code, new.error_message,
-        coalesce(new.completed_at, updated_at)
-    FROM jobs WHERE id = new.job_id AND changes() = 0;
+{_KEEP_FAILURE}
 END;
 CREATE TRIGGER failure_described AFTER UPDATE OF
     exit_code, exit_signal, exit_reason, error_category, error_code, error_message ON sheets
@@ -335,17 +323,7 @@ WHEN new.status = 'failed' AND old.status = 'failed' AND new.attempt_count = old
     AND (new.exit_code IS NOT old.exit_code OR new.exit_signal IS NOT old.exit_signal
         OR new.exit_reason IS NOT old.exit_reason OR new.error_category IS NOT old.error_category
         OR new.error_code IS NOT old.error_code OR new.error_message IS NOT old.error_message) BEGIN
-    UPDATE failures SET
-        exit_code = coalesce(new.exit_code, exit_code),
-        exit_signal = new.exit_signal,
-        exit_reason = new.exit_reason,
-        error_category = new.error_category,
-        error_code = new.error_code,
-        error_message = new.error_message
-    WHERE id = (
-            SELECT max(id) FROM failures
-            WHERE job_id = new.job_id AND sheet_num = new.sheet_num)
-        AND attempt_num = new.attempt_count;
+{_DESCRIBE_FAILURE};
 END;
 CREATE TRIGGER attempt_failed AFTER INSERT ON execution_history WHEN new.exit_code <> 0 BEGIN
     UPDATE failures SET execution_id = new.id, exit_code = coalesce(exit_code, new.exit_code)

@@ -130,12 +130,12 @@ def _failure(row: Sequence[Any]) -> KeptFailure:
 def import_job(tx: Transaction, request: ImportJob) -> ImportBegun:
     """Keep a job as it was, or tell how much of its history is kept already."""
     state = request.state
-    kept = tx.one("SELECT created_at, updated_at, status FROM jobs WHERE id = ?", (state.job_id,))
+    kept = tx.one(_SELECT_KEPT, (state.job_id,))
     _stop(state, request.sheets)
     if kept is not None and not request.replace:
         if kept[:2] != (to_text(state.created_at), to_text(state.updated_at)):
             return ImportBegun(None, "there is a job of this id already")
-        return ImportBegun(_count(tx, state.job_id))
+        return ImportBegun(kept[3])
     if kept is not None and kept[2] == JobStatus.RUNNING:
         return ImportBegun(None, "the job of this id is running")
     if kept is not None:
@@ -149,14 +149,14 @@ def import_job(tx: Transaction, request: ImportJob) -> ImportBegun:
 @writes(ImportHistory)
 def import_history(tx: Transaction, request: ImportHistory) -> int:
     """Add to the history of a job."""
-    row = tx.one("SELECT total_sheets FROM jobs WHERE id = ?", (request.job_id,))
+    row = tx.one("SELECT total_sheets, executions FROM jobs WHERE id = ?", (request.job_id,))
     if row is None:
         raise JobNotFound.named(request.job_id)
-    count = _count(tx, request.job_id)
+    total_sheets, count = row
     if count != request.after:
-        return count
+        return int(count)
     for one in request.executions:
-        check_sheet_num(one.sheet_num, row[0])
+        check_sheet_num(one.sheet_num, total_sheets)
         execution_id = keep_execution(tx, request.job_id, one, one.executed_at.astimezone(UTC))
         if one.extra is not None:
             extra = msgspec.json.encode(one.extra).decode()
@@ -165,7 +165,7 @@ def import_history(tx: Transaction, request: ImportHistory) -> int:
             _keep_failure(tx, request.job_id, one.failure, execution_id)
     for failure in request.failures:
         _keep_failure(tx, request.job_id, failure, None)
-    return count + len(request.executions)
+    return int(count) + len(request.executions)
 
 
 def _stop(state: CheckpointState, sheets: Sequence[SheetState]) -> None:
@@ -179,12 +179,6 @@ def _stop(state: CheckpointState, sheets: Sequence[SheetState]) -> None:
     for sheet in sheets:
         if sheet.status is SheetStatus.IN_PROGRESS:
             sheet.status = SheetStatus.PENDING
-
-
-def _count(tx: Transaction, job_id: str) -> int:
-    """How many attempts a job has, those that were pruned included."""
-    (count,) = tx.one("SELECT executions FROM jobs WHERE id = ?", (job_id,))
-    return int(count)
 
 
 def _keep_failure(
@@ -204,6 +198,7 @@ def _keep_failure(
 _FAILURE_COLUMNS = KeptFailure.__struct_fields__[3:]
 _OF_FAILURE = ", ".join(f"failures.{name}" for name in _FAILURE_COLUMNS)
 
+_SELECT_KEPT = "SELECT created_at, updated_at, status, executions FROM jobs WHERE id = ?"
 _SELECT_JOB = f"SELECT {', '.join(JOBS.columns)} FROM jobs WHERE id = ?"
 _SELECT_SHEETS = f"SELECT {', '.join(SHEETS.columns)} FROM sheets WHERE job_id = ?"
 _SELECT_EXECUTIONS = f"""

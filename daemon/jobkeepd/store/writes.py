@@ -97,12 +97,11 @@ MAX_SHEETS_NOTED = 1_000
 
 def is_small(request: Any) -> bool:
     """Whether a request touches a few rows only, whatever is kept. The daemon's own do not."""
-    if isinstance(request, ImportJob | ImportHistory):
-        return False
     if isinstance(request, Save):
         changed = len(request.sheets) + len(request.removed)
         return request.base is not None and changed <= FEW_SHEETS
-    return isinstance(request, ClientWrite) and not isinstance(request, Delete | Prune | Shrink)
+    touches_many = Delete | Prune | Shrink | ImportJob | ImportHistory
+    return isinstance(request, ClientWrite) and not isinstance(request, touches_many)
 
 
 def has_text(request: Any) -> bool:
