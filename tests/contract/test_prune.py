@@ -375,8 +375,8 @@ async def test_dry_run_removes_nothing_and_tells_which_jobs(backend: Backend, cl
     attempts = await backend.prune(older_than=0, dry_run=True)
     jobs = await backend.prune(older_than=0, status="completed", dry_run=True)
 
-    assert attempts == PruneResult(0, 2, 0, 4, 0, [PrunedJob("a", False, 2, 0, 4)])  # a result
-    assert jobs.listed == [PrunedJob("a", True, 2, 0, 4), PrunedJob("b", True, 0, 0, 0)]  # a result
+    assert attempts == PruneResult(0, 2, 0, 4, 0, [PrunedJob("a", False, 2, 0, 4)])
+    assert jobs.listed == [PrunedJob("a", True, 2, 0, 4), PrunedJob("b", True, 0, 0, 0)]
     assert jobs.jobs == 2
     assert await kept(backend, "a") == ids
     assert await jobs_of(backend) == ["a", "b"]

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from jobkeep.cli.common import json_option
-from jobkeep.cli.output import document, fields
-from jobkeep.cli.reported import ask, filter_options, rate
+from jobkeep.cli.output import document, fields, percentage
+from jobkeep.cli.reported import ask, filter_options
 from jobkeep.cli.times import duration
 from jobkeep_protocol.reports import Overview
 
@@ -30,12 +30,15 @@ def command(ctx: click.Context, /, as_json: bool, **filters: Any) -> None:
     fields(
         [
             ("jobs", _jobs(report)),
-            ("jobs ended well", rate(report.job_success_rate)),
+            ("jobs ended well", percentage(report.job_success_rate)),
             ("sheets", _sheets(report)),
-            ("sheets ended well", rate(report.sheet_success_rate)),
+            ("sheets ended well", percentage(report.sheet_success_rate)),
             ("throughput", _throughput(report)),
             ("attempts", f"{report.executions}, {report.executions_successful} with exit code 0"),
-            ("exit code 0", f"{rate(report.execution_success_rate)} of the attempts that have one"),
+            (
+                "exit code 0",
+                f"{percentage(report.execution_success_rate)} of the attempts that have one",
+            ),
             ("failures", f"{report.failures}; {report.retries} retries"),
             ("tokens", f"{report.input_tokens} in, {report.output_tokens} out"),
             ("cost", f"{report.estimated_cost:.2f}"),

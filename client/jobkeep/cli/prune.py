@@ -42,7 +42,7 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_context
-def command(  # an option is an argument
+def command(
     ctx: click.Context,
     older_than: str | None,
     keep_last: int | None,

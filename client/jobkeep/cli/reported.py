@@ -92,11 +92,6 @@ def duration_cells(figures: DurationFigures) -> tuple[object, ...]:
     )
 
 
-def rate(percentage: float | None) -> str:
-    """A percentage; `-` for none."""
-    return "-" if percentage is None else f"{percentage:.1f} %"
-
-
 def or_dash(value: object) -> object:
     """What there is; `-` for nothing."""
     return "-" if value is None else value

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from jobkeep.cli.common import json_option
-from jobkeep.cli.output import document, message, table
-from jobkeep.cli.reported import ask, filter_options, limit_option, nothing_matches, rate
+from jobkeep.cli.output import document, message, percentage, table
+from jobkeep.cli.reported import ask, filter_options, limit_option, nothing_matches
 
 
 @click.command("validations")
@@ -30,7 +30,7 @@ def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) ->
         return
     table(
         ("FAILED", "PASSED", "PASS RATE", "RULE"),
-        [(one.failed, one.passed, rate(one.pass_rate), one.rule) for one in report.rules],
+        [(one.failed, one.passed, percentage(one.pass_rate), one.rule) for one in report.rules],
     )
     if len(report.rules) == limit:
         message(f"--limit {limit} is reached; there may be more")
