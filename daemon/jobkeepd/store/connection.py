@@ -86,7 +86,9 @@ def open_for_writing(
         raise StorageError(f"the database {database} cannot be opened: {error}") from error
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
-        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # before anything is in the file
+        (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if vacuum != INCREMENTAL:  # to say it again writes to the file, before its log is on disk
+            connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StorageError(
