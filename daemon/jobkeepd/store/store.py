@@ -93,10 +93,10 @@ class Store:
             remove_leftovers(database)
             connection = open_for_writing(database, durability, limits.wal_keep_bytes)
             try:
+                make_durable(connection, database)  # before anything is written on top of it
                 migrate(connection)
                 make_shrinkable(database, connection)
                 wants_filling = set_search(connection, is_on=search)
-                make_durable(connection, database)
                 _begin_log(database, connection)
                 self._writer = Writer(
                     database, connection, on_broken, self._cache.all_changed, limits, search
