@@ -134,10 +134,11 @@ def test_a_client_is_shown_and_its_connection_ended(
         wire.load("nightly")
         shown = jobkeep("clients", "--json").document
         (other,) = (one for one in shown if one["last_operation"] == "load")
-        table = jobkeep("clients").out
+        rows = [line.split() for line in jobkeep("clients").out.splitlines()]
         finished = jobkeep("clients", "--kill", str(other["connection_id"]))
 
-        assert f"{other['command']}[{other['pid']}]  {other['user']}  admin" in table
+        client = f"{other['command']}[{other['pid']}]"
+        assert [client, other["user"], "admin"] in [row[1:4] for row in rows]
         assert finished.status == 0
         assert f"ended connection {other['connection_id']} of {other['command']}[" in finished.err
         wait_until(lambda: wire.is_closed)
