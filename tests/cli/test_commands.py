@@ -15,7 +15,7 @@ import pytest
 
 from jobkeep import CheckpointState, Client, JobStatus, SheetState, SheetStatus
 from jobkeep.cli.app import COMMANDS
-from tests.cli.commands import JobkeepCommand
+from tests.cli.commands import JOBKEEP, JobkeepCommand
 from tests.support import wait_until
 
 READING = ["clients", "jobs", "monitor", "patterns", "similar", "status"]
@@ -341,6 +341,27 @@ def test_an_output_that_cannot_be_written_is_1(jobkeep: JobkeepCommand) -> None:
         )
     assert process.returncode == 1
     assert_one_line(process.stderr.decode())
+
+
+@pytest.mark.usefixtures("nightly")
+def test_what_is_said_follows_what_was_printed_where_both_go_to_one_file(
+    jobkeep: JobkeepCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    line = [*JOBKEEP, "--socket", str(jobkeep.socket), "jobs", "--limit", "1"]
+    finished = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+    assert finished.stdout.decode().splitlines()[2:] == [
+        "jobkeep: --limit 1 is reached; there may be more"
+    ]
+
+
+@pytest.mark.usefixtures("nightly")
+def test_an_output_that_cannot_be_written_is_1_beside_what_is_said(jobkeep: JobkeepCommand) -> None:
+    with Path("/dev/full").open("wb") as full:
+        line = [*JOBKEEP, "--socket", str(jobkeep.socket), "jobs", "--limit", "1"]
+        finished = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert finished.returncode == 1
+    assert_one_line(finished.stderr.decode().splitlines(keepends=True)[-1])
 
 
 # -- the whole --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from typing import Any, TextIO
@@ -37,7 +38,13 @@ def local_now() -> datetime:
 
 
 def message(text: str) -> None:
-    """Say something to whoever reads standard error; when nobody does, work goes on unsaid."""
+    """Say something to whoever reads standard error; when nobody does, work goes on unsaid.
+
+    What was printed comes first, also where both streams lead to one file. That it cannot be
+    written is for the end of the command to say, which tries again.
+    """
+    with suppress(OSError):
+        sys.stdout.flush()
     try:
         print(f"jobkeep: {text}", file=sys.stderr, flush=True)
     except BrokenPipeError:
