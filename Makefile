@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 SAMPLE ?= /tmp/jobkeep-sample
+TEST_PROCESSES ?= $(shell expr 2 '*' $$(nproc))
 INSTALLED := $(VENV)/.installed
 
 # Where `make install` puts things, and the interpreter that runs them there.
@@ -33,8 +34,12 @@ run: $(INSTALLED) ## start a daemon and run a real job through it
 sample: $(INSTALLED) ## fill a database with some 3,000 real executions, and serve it: SAMPLE=DIRECTORY
 	@$(BIN)/python -m examples.sample $(SAMPLE)
 
+# A test waits for processes and disks half of its time, hence more processes than processors. Those
+# of one file stay together, since they share what they need; and the order is that of the files,
+# because the longest tests are in the middle of it.
 test: lint ## everything that decides whether a change may land
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --maxprocesses 8 \
+		--dist loadfile --no-loadscope-reorder
 
 test-system: $(INSTALLED) ## boot a real systemd in a container, as root, and try the service in it
 	$(BIN)/python -m pytest -m system

@@ -438,7 +438,7 @@ async def test_sheet_of_unknown_status_is_held_and_not_run_again(database: Path)
 
 
 @pytest.mark.parametrize("status", ["running", "RUNNING", "JobStatus.RUNNING"])
-@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid(), None])
+@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid(), None], ids=["gone", "alive", "none"])
 def test_running_job_is_paused_whatever_has_its_pid_now(
     database: Path, status: str, pid: int | None
 ) -> None:

@@ -27,7 +27,7 @@ def test_one_order_explains_what_all_clients_saw(
 ) -> None:
     run = make_histories(daemon_process, seed, ends, hasty_clients=1)
 
-    record_property("figures", run)
+    record_property("figures", str(run))
     assert violations(run.histories) == []
     run.assert_enough(ends)
     assert run.unknown > 0, "void: it is known of every write whether it took effect"
