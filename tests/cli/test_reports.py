@@ -101,3 +101,11 @@ def test_time_that_is_none_is_wrong_usage(jobkeep: JobkeepCommand) -> None:
     finished = jobkeep("timeline", "--until", "soon")
     assert finished.status == 2
     assert "--until is 'soon'; expected" in finished.err
+
+
+def test_times_that_nothing_lies_between_are_wrong_usage(jobkeep: JobkeepCommand) -> None:
+    finished = jobkeep("overview", "--since", "2026-03-02", "--until", "2026-03-01")
+    assert finished.status == 2
+    assert (
+        "--until is '2026-03-01'; expected a time after --since, 2026-03-02 00:00" in finished.err
+    )

@@ -286,13 +286,14 @@ def _foreign(path: Path) -> None:
         (_newer, "schema version 1000, and this jobkeepd knows up to"),
         (_foreign, "is not jobkeep's"),
         (lambda path: path.write_bytes(b"SQLite format 3\0" + b"x" * 5_000), "cannot be read"),
-        (lambda path: path.write_text("not JSON\n"), "line 1 is not one of `jobkeep export`"),
-        (lambda path: path.write_text('{"execution": null}\n'), "line 1 has to have one of"),
+        (lambda path: path.write_text("not JSON\n"), "bad, line 1: is not one of `jobkeep export`"),
+        (lambda path: path.write_text('{"execution": null}\n'), "bad, line 1: has to have one of"),
         (
             lambda path: path.write_text(
-                '{"failure": {"sheet_num": 1, "attempt_num": 1, "failed_at": "2026-01-01T00:00Z"}}'
+                '{"failure": {"sheet_num": 1, "attempt_num": 1, '
+                '"failed_at": "2026-01-01T00:00:00Z"}}'
             ),
-            "line 1",
+            "bad, line 1: belongs to no job",
         ),
     ],
 )

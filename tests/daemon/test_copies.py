@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
+from jobkeep_protocol.errors import InvalidRequest, JobNotFound, LimitExceeded, StorageError
 from jobkeep_protocol.messages import (
     BackupPiece,
     GetExecutionHistoryCount,
     ReadBackup,
     RecordExecution,
     StartBackup,
+    StartExport,
 )
 from jobkeep_protocol.states import CheckpointState
 from tests.daemon_process import DaemonProcess
@@ -75,6 +76,13 @@ def test_only_so_many_copies_are_made_at_a_time(wire: Wire) -> None:
     with pytest.raises(LimitExceeded, match="2 backups are under way") as refused:
         wire.ask(StartBackup())
     assert refused.value.data == {"limit": "backups", "maximum": 2}
+
+
+def test_copies_that_failed_keep_nobody_waiting_once_that_was_told(wire: Wire) -> None:
+    for _ in range(3):
+        copy_id = wire.ask(StartExport(["nobody"]))
+        with pytest.raises(JobNotFound):
+            read_to_end(wire, copy_id)
 
 
 def test_unknown_copy_is_refused(wire: Wire) -> None:

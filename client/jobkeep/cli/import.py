@@ -70,7 +70,8 @@ def command(
             told = list(_tell(_import_database(client, Path(file), job_ids, replace)))
         else:
             with click.open_file(file, "rb") as lines:
-                told = list(_tell(_import_lines(client, lines, job_ids, replace)))
+                name = "standard input" if file == "-" else file
+                told = list(_tell(_import_lines(client, name, lines, job_ids, replace)))
     missing = [job_id for job_id in job_ids if job_id not in {one.job_id for one in told}]
     told += _tell(ImportedJob(job_id, "skipped", why=NOT_IN_FILE) for job_id in missing)
     if as_json:
@@ -142,7 +143,11 @@ def _copy(path: Path, copy: Path) -> Path:
 
 
 def _import_lines(
-    client: Client[CheckpointState], lines: IO[bytes], job_ids: Iterable[str], replace: bool
+    client: Client[CheckpointState],
+    name: str,
+    lines: IO[bytes],
+    job_ids: Iterable[str],
+    replace: bool,
 ) -> Iterator[ImportedJob]:
     """Send each job, and then its history in batches."""
     wanted = set(job_ids)
@@ -151,7 +156,8 @@ def _import_lines(
     for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
-        line = _decoded(number, text)
+        place = f"{name}, line {number}"
+        line = _decoded(place, text)
         if line.job is not None:
             if job is not None:
                 yield job.end()
@@ -161,22 +167,22 @@ def _import_lines(
         elif job is not None:
             job.add(line)
         elif not is_skipped:
-            raise InvalidRequest(f"line {number} belongs to no job: a line with one comes first")
+            raise InvalidRequest(f"{place}: belongs to no job; a line with one comes first")
     if job is not None:
         yield job.end()
 
 
-def _decoded(number: int, text: bytes) -> Line:
+def _decoded(place: str, text: bytes) -> Line:
     try:
         line = msgspec.json.decode(text, type=Line)
     except msgspec.DecodeError as error:
         raise InvalidRequest(
-            f"line {number} is not one of `jobkeep export`: {error}; nothing after it was imported"
+            f"{place}: is not one of `jobkeep export`: {error}; nothing after it was imported"
         ) from error
     if sum(one is not None for one in (line.job, line.execution, line.failure)) != 1:
         raise InvalidRequest(
-            f"line {number} has to have one of `job`, `execution` and `failure`; nothing after it "
-            "was imported"
+            f"{place}: has to have one of `job`, `execution` and `failure`; nothing after it was "
+            "imported"
         )
     return line
 

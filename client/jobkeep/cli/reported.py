@@ -18,6 +18,7 @@ from jobkeep.client import Client
 from jobkeep_protocol.errors import JobNotFound
 from jobkeep_protocol.reports import DurationFigures
 from jobkeep_protocol.states import CheckpointState
+from jobkeep_protocol.values import refused
 
 ReportT = TypeVar("ReportT")
 Ask = Callable[..., ReportT]
@@ -65,13 +66,17 @@ def ask(
 ) -> ReportT:
     """Ask for a report with what `filter_options` gave.
 
-    Raises JobNotFound for a job that there is not, and InvalidRequest for a time that is none.
+    Raises JobNotFound for a job that there is not, and InvalidRequest for a time that is none, and
+    for times that nothing can lie between.
     """
     now = local_now()
     times = {
         name: None if filters[name] is None else parse_since(f"--{name}", filters[name], now)
         for name in ("since", "until")
     }
+    since, until = times["since"], times["until"]
+    if since is not None and until is not None and since > until:
+        raise refused("--until", filters["until"], f"a time after --since, {since.isoformat(' ')}")
     job_id = filters["job_id"]
     with connect(ctx) as client:
         if job_id is not None and not client.get_job_statistics(job_id):

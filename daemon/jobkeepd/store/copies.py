@@ -139,7 +139,7 @@ class Copies:
 
         Raises LimitExceeded when too many are being made or read, StorageError without room.
         """
-        for copy_id in [one for one, copy in self._copies.items() if copy.is_read]:
+        for copy_id in [one for one, copy in self._copies.items() if copy.is_over]:
             self._give_up(copy_id)
         if len(self._copies) >= MAX_COPIES:
             raise LimitExceeded(
@@ -199,8 +199,9 @@ class _Copy:
         give_up: Callable[[], None],
         job_ids: Sequence[str],
     ) -> None:
-        self.is_read = False
-        """Whether its last bytes were handed out. They may be asked for again."""
+        self.is_over = False
+        """Whether its last bytes were handed out, which may be asked for again, or why there are
+        none."""
         self._loop = asyncio.get_running_loop()
         self._give_up = give_up
         self._timer = self._loop.call_later(UNREAD_SECONDS, give_up)
@@ -214,10 +215,11 @@ class _Copy:
         await asyncio.wait([self._file], timeout=WAIT_SECONDS)
         if not self._file.done():
             return BackupPiece(b"", more=True)
+        self.is_over = self._file.exception() is not None
         file = self._file.result()
         data = await self._loop.run_in_executor(None, os.pread, file, PIECE_BYTES, offset)
-        self.is_read = offset + len(data) >= os.fstat(file).st_size
-        return BackupPiece(data, more=not self.is_read)
+        self.is_over = offset + len(data) >= os.fstat(file).st_size
+        return BackupPiece(data, more=not self.is_over)
 
     def close(self) -> None:
         """Let go of it, when it is made."""
