@@ -51,7 +51,7 @@ class Writer:
         smaller = await self._backend.load("a")
         assert smaller is not None
         smaller.total_sheets -= 2
-        del smaller.sheets[1]
+        del smaller.sheets[min(smaller.sheets)]
         await self._backend.save(smaller)
 
     async def _write_job(self, job_id: str, name: str) -> None:
