@@ -28,6 +28,7 @@ from bench import (
     readers,
     report,
     reports,
+    retention,
     search,
 )
 from bench.kept import Kept
@@ -117,6 +118,13 @@ def _reports(options: argparse.Namespace, on: machine.Machine, directory: Path) 
     return Found(reports.text(found), found)
 
 
+def _retention(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
+    del on
+    executions = retention.FULL if options.full else retention.QUICK
+    found = retention.measure(executions, options.rounds, options.sheets, directory)
+    return Found(retention.text(found), found)
+
+
 def _curves(options: argparse.Namespace, on: machine.Machine, directory: Path) -> Found:
     found = curves.measure(curves.FULL if options.full else curves.QUICK, directory)
     return Found(curves.text(found), found, {DOCS / "curves.svg": curves.picture(found, on)})
@@ -143,6 +151,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, machine.Machine, Path], Found]] =
     "search": _search,
     "readers": _readers,
     "reports": _reports,
+    "retention": _retention,
     "curves": _curves,
     "learning": _learning,
     "endurance": _endurance,
@@ -166,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         ("search", "--search on beside off: a minute", ["search"], _TRIALS),
         ("readers", "long reads beside short writes: a minute; --full: 10", ["readers"], _READERS),
         ("reports", "reports as data grows: a minute; --full: 10", ["reports"], _READERS),
+        ("retention", "pruning beside writers: two minutes; --full: 10", ["retention"], _READERS),
         ("curves", "cost as the data grows: a minute; --full: 10", ["curves"], _CURVES),
         (
             "learning",

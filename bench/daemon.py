@@ -9,25 +9,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from bench.servers import accepts, running
 
-Durability: TypeAlias = Literal["full", "normal"]
-Search: TypeAlias = Literal["on", "off"]
-
 
 @contextmanager
-def running_daemon(
-    directory: Path, durability: Durability = "full", search: Search = "off"
-) -> Iterator[Path]:
+def running_daemon(directory: Path, **settings: str) -> Iterator[Path]:
     """The socket of a daemon that accepts. It indexes no text unless told to: what it is compared
     with does not either.
 
     Raises RuntimeError, with what it said, when it does not start or ends badly.
     """
     path = directory / "jobkeep.sock"
-    command = [sys.executable, "-m", "jobkeepd", "--durability", durability, "--search", search]
-    command += ["--db", str(directory / "state.db"), "--socket", str(path)]
+    settings = {
+        "search": "off",
+        "db": str(directory / "state.db"),
+        "socket": str(path),
+        **settings,
+    }
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "jobkeepd", *flags]
     with running(command, directory / "jobkeepd.log", lambda: accepts(path)):
         yield path

@@ -11,18 +11,16 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.daemon import Durability, Search, running_daemon
+from bench.daemon import running_daemon
 from bench.trial import System
 from bench.workload import Connect
 from jobkeep import AsyncClient
 
 
 @contextmanager
-def serve(
-    directory: Path, durability: Durability = "full", search: Search = "off"
-) -> Iterator[Connect]:
+def serve(directory: Path, **settings: str) -> Iterator[Connect]:
     """A daemon on a new database."""
-    with running_daemon(directory, durability, search) as socket:
+    with running_daemon(directory, **settings) as socket:
         yield partial(AsyncClient, socket)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import curves, learning, memory, normal, readers, reports, search
+from bench import curves, learning, memory, normal, readers, reports, retention, search
 from bench.machine import describe
 from bench.memory import Sample
 from tests.support import wait_until
@@ -86,6 +86,18 @@ def test_reports_are_asked_at_every_size_and_beside_writers(
     shown = reports.text(found)
     assert "timeline by hour" in shown
     assert "reports/s" in shown
+
+
+def test_pruning_is_beside_writers(data: Path) -> None:
+    found = retention.measure(1_000, 1, 2, data)
+    assert [(one.system, one.errors) for one in found.rounds[0].trials] == [
+        ("alone", 0),
+        ("while pruning", 0),
+        ("by its settings", 0),
+        ("while computing", 0),
+    ]
+    assert 0 < found.pruned.attempts < found.pruned.executions
+    assert f"of {found.pruned.executions:,} attempts went" in retention.text(found)
 
 
 def test_search_on_is_beside_off(data: Path) -> None:
