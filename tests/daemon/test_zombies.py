@@ -26,6 +26,9 @@ RUN = "wire.save(job(job_id='job', total_sheets=3, status='running', pid=os.getp
 CREATE = "wire.save(job(job_id='job', total_sheets=3))"
 CLAIM = "assert wire.ask(m.ClaimNextSheet('job'))"
 NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
+needs_pid_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root makes pid namespaces"
+)
 
 
 def summary(wire: Wire, job_id: str = "job") -> JobSummary:
@@ -315,6 +318,7 @@ def _change(database: Path, statement: str) -> None:
 # -- other pid namespaces -----------------------------------------------------------------------
 
 
+@needs_pid_namespaces
 def test_pid_of_another_namespace_is_never_declared_dead(daemon: DaemonProcess) -> None:
     dead_here = RUN.replace("os.getpid()", str(2**22 + 1))
     with worker(daemon.socket, dead_here, *NEW_PID_NAMESPACE) as process:
@@ -327,6 +331,7 @@ def test_pid_of_another_namespace_is_never_declared_dead(daemon: DaemonProcess) 
         assert summary(wire)["error_message"] is None
 
 
+@needs_pid_namespaces
 def test_claim_from_a_namespace_below_ours_is_given_back(daemon: DaemonProcess) -> None:
     with (
         Wire(daemon.socket) as wire,
@@ -337,6 +342,7 @@ def test_claim_from_a_namespace_below_ours_is_given_back(daemon: DaemonProcess) 
         wait_until(lambda: wire.load()[1][1].status is SheetStatus.PENDING)
 
 
+@needs_pid_namespaces
 def test_daemon_in_a_namespace_leaves_alone_whom_it_cannot_see(
     daemon_process: DaemonProcess,
 ) -> None:
