@@ -98,7 +98,11 @@ def _what_becomes_of(database: Path, truth: tuple[Cells, Cells]) -> str:
         assert not is_well, "what the daemon finds, `--check` does too"
         return "refused at the start"
     before = _rows(database)
-    kept, made = _read(database)
+    try:
+        kept, made = _read(database)
+    except StorageError:
+        assert not is_well, "what keeps the daemon from opening it, `--check` finds too"
+        return "refused at the start"
     assert _rows(database) == before, "nothing is written because of it"
     errors = [place for place, value in kept.items() if isinstance(value, JobkeepError)]
     wrong = {

@@ -140,6 +140,12 @@ def reading_uri(database: Path) -> str:
     return f"file:{quote(str(database))}?mode=ro"
 
 
+def path_of(connection: sqlite3.Connection) -> str:
+    """The file of a connection (https://www.sqlite.org/pragma.html#pragma_database_list)."""
+    _, _, path = connection.execute("PRAGMA database_list").fetchone()
+    return str(path)
+
+
 def wal_path(database: Path) -> Path:
     """The write-ahead log of a database."""
     return database.with_name(database.name + "-wal")

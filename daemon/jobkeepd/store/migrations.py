@@ -21,6 +21,7 @@ from pathlib import Path
 from jobkeep_protocol.errors import StorageError
 from jobkeep_protocol.states import utc_now
 from jobkeepd import failpoints
+from jobkeepd.store.connection import path_of
 from jobkeepd.store.copies import copy_before_migration
 from jobkeepd.store.earlier.recognition import is_made_by_an_earlier_tool
 from jobkeepd.store.earlier.transfer import Transfer
@@ -318,12 +319,12 @@ def schema_version(connection: sqlite3.Connection) -> int:
         return 1  # the first, or one that was interrupted before it had written that down
     if "schema_version" not in tables:
         raise StorageError(
-            f"the file {_path(connection)} is an SQLite database without a table "
+            f"the file {path_of(connection)} is an SQLite database without a table "
             "`schema_version`, so it is not jobkeep's; give another path with --db (the file "
             "was not changed)"
         )
     raise StorageError(
-        f"the table `schema_version` of {_path(connection)} has {found[-1] if found else None!r} "
+        f"the table `schema_version` of {path_of(connection)} has {found[-1] if found else None!r} "
         "for its version, so the file is damaged; restore a backup (the file was not changed)"
     )
 
@@ -336,7 +337,7 @@ def check(connection: sqlite3.Connection) -> None:
     version = schema_version(connection)
     if version > SCHEMA_VERSION:
         raise StorageError(
-            f"the file {_path(connection)} has schema version {version}, and this jobkeepd "
+            f"the file {path_of(connection)} has schema version {version}, and this jobkeepd "
             f"knows up to {SCHEMA_VERSION}; install a newer jobkeep (the file was not changed)"
         )
 
@@ -353,7 +354,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         version = schema_version(connection)
     except sqlite3.Error as error:
         raise StorageError(
-            f"the file {_path(connection)} cannot be read as an SQLite database: {error}"
+            f"the file {path_of(connection)} cannot be read as an SQLite database: {error}"
         ) from error
     if version == SCHEMA_VERSION:
         return
@@ -361,7 +362,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         if version == 0:
             _apply(connection, [TABLES])
         else:
-            copy = copy_before_migration(connection, Path(_path(connection)), version)
+            copy = copy_before_migration(connection, Path(path_of(connection)), version)
             bring_to_this_version(connection)
             log.info(
                 "the schema went from version %d to %d; a copy of the file as it was is %s",
@@ -371,7 +372,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             )
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
-            f"the file {_path(connection)} has schema version {version}, and bringing it to "
+            f"the file {path_of(connection)} has schema version {version}, and bringing it to "
             f"{SCHEMA_VERSION} failed: {error}; it has the one or the other whole, and the next "
             "start goes on from there. "
             "Is there room on the disk for a copy of it, and for as much again?"
@@ -468,9 +469,3 @@ def _as_version(value: object) -> int | None:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     return value if isinstance(value, int) and value >= 1 else None
-
-
-def _path(connection: sqlite3.Connection) -> str:
-    """The file of a connection (https://www.sqlite.org/pragma.html#pragma_database_list)."""
-    _, _, path = connection.execute("PRAGMA database_list").fetchone()
-    return str(path)

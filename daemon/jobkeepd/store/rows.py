@@ -59,7 +59,7 @@ class RowCodec:
                 if values[index] is not None:
                     values[index] = convert(values[index])
             return self._kind(**dict(zip(self.fields, values, strict=True)))
-        except (InvalidRequest, ValueError, msgspec.DecodeError) as error:
+        except (InvalidRequest, ValueError, TypeError, msgspec.DecodeError) as error:
             raise StorageError(
                 f"a row of the database holds what no {self._kind.__name__} can: {error} "
                 f"(the row begins with {list(row[:3])!r}); was it changed by another program?"

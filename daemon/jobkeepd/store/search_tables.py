@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from jobkeep_protocol.errors import StorageError
+from jobkeepd.store.connection import path_of
 from jobkeepd.store.schema import statements
 
 log = logging.getLogger(__name__)
@@ -136,14 +137,18 @@ def set_search(connection: sqlite3.Connection, *, is_on: bool) -> bool:
         return any(unfilled(connection, index) for index in INDEXES)
     except sqlite3.Error as error:
         raise StorageError(
-            f"the tables of the search cannot be {'made' if is_on else 'dropped'}: {error}; "
-            "nothing was changed. Is there room on the disk?"
+            f"the tables of the search in {path_of(connection)} cannot be "
+            f"{'made' if is_on else 'dropped'}: {error}; "
+            "nothing was changed; is there room on the disk? `jobkeepd --check` tells of damage"
         ) from error
 
 
 def objects_of_search(connection: sqlite3.Connection) -> dict[str, str]:
     """The tables and triggers of the search that the file has, with their text."""
-    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type <> 'index'")
+    found = connection.execute(
+        "SELECT CAST(name AS TEXT), coalesce(CAST(sql AS TEXT), '') FROM sqlite_master "
+        "WHERE type <> 'index'"
+    )
     return {name: " ".join(sql.split()) for name, sql in found if is_of_search(name)}
 
 
