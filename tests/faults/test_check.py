@@ -168,6 +168,18 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
             "execution_history 2: ordinal is 0; expected 1 or more",
         ),
         (
+            "UPDATE execution_history SET ordinal = 'one' WHERE id = 2",
+            "execution_history 2: ordinal holds a value of another type",
+        ),
+        (
+            "UPDATE jobs SET executions_seconds = x'00' WHERE id = 'job'",
+            "jobs 'job': executions_seconds is b'\\x00', and 4.5 were counted",
+        ),
+        (
+            "UPDATE jobs SET created_at = x'00' WHERE id = 'job'",
+            "jobs 'job': fromisoformat: argument must be str",
+        ),
+        (
             "UPDATE job_counts SET jobs = 7 WHERE status = 'failed'",
             "job_counts 'failed': jobs is 7, and 1 were counted",
         ),
@@ -212,6 +224,12 @@ def test_database_in_order_has_no_problem(database: Path) -> None:
         (
             "UPDATE sqlite_schema SET sql = replace(sql, 'failure_indexed ', 'failUre_indexed ')",
             "trigger failure_indexed: is not jobkeep's",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = CAST(sql AS BLOB), name = CAST(name AS BLOB) "
+            "WHERE name <> 'schema_version'; "
+            "UPDATE sheet_counts SET sheets = 7 WHERE status = 'failed'",
+            "sheet_counts 'failed': sheets is 7, and 1 were counted",
         ),
         ("DROP TRIGGER failure_indexed", "search: its tables and triggers are not as declared"),
         (
