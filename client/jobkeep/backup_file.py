@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -15,15 +17,17 @@ from types import TracebackType
 class BackupFile:
     """A new file, written as `<path>.partial`; used with `with`, and kept after `complete`.
 
-    Raises FileExistsError when there is a file of this name already.
+    Raises FileExistsError when there is a file of this name already, and other OSErrors, which name
+    it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self._refuse_existing()  # also a path without a name, which is a directory
         self._partial = self._path.with_name(self._path.name + ".partial")
-        self._refuse_existing()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(self._partial, flags, 0o600)
+        with self._named_in_errors():
+            self._file = os.open(self._partial, flags, 0o600)
         self.size = 0
         self._is_complete = False
 
@@ -43,14 +47,16 @@ class BackupFile:
     def write(self, data: bytes) -> None:
         """Append."""
         view = memoryview(data)
-        while view:
-            written = os.write(self._file, view)
-            view = view[written:]
+        with self._named_in_errors():
+            while view:
+                written = os.write(self._file, view)
+                view = view[written:]
         self.size += len(data)
 
     def complete(self) -> None:
         """Put it on disk, then under its name."""
-        os.fsync(self._file)
+        with self._named_in_errors():
+            os.fsync(self._file)
         self._refuse_existing()
         self._partial.rename(self._path)
         self._is_complete = True
@@ -59,6 +65,15 @@ class BackupFile:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """Errors are about the file that was asked for, not what it is called until then."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
 
     def _refuse_existing(self) -> None:
         if os.path.lexists(self._path):

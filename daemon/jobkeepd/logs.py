@@ -57,6 +57,7 @@ def start_logging(settings: Settings, environment: Mapping[str, str]) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), handlers=[_handler(settings.log_format, environment)]
     )
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # it has a line for each statement
 
 
 def set_log_level(settings: Settings) -> None:

@@ -23,6 +23,7 @@ EX_USAGE = 2
 EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_TEMPFAIL = 75
+EX_INTERRUPTED = 130
 
 
 def main() -> NoReturn:
@@ -46,12 +47,13 @@ def _serve(settings: Settings) -> int:
 
         from jobkeepd.daemon import run
     except ImportError as error:
-        log.critical("%s is missing; install it with `pip install 'jobkeep[daemon]'`", error.name)
-        return EX_REFUSED
+        return _miss(error)
     try:
         uvloop.run(run(settings, lambda: read_settings(sys.argv[1:], os.environ)))
     except JobkeepError as error:
         return _end(error)
+    except KeyboardInterrupt:  # before it listens to signals; later ones stop it in order
+        return EX_INTERRUPTED
     except Exception:
         log.critical("a defect of jobkeepd ended it", exc_info=True)
         return EX_SOFTWARE
@@ -59,9 +61,16 @@ def _serve(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
-    from jobkeepd.store.examine import examine
-
+    try:
+        from jobkeepd.store.examine import examine
+    except ImportError as error:
+        return _miss(error)
     return 0 if examine(settings.database, print) else 1
+
+
+def _miss(error: ImportError) -> int:
+    log.critical("%s is missing; install it with `pip install 'jobkeep[daemon]'`", error.name)
+    return EX_REFUSED
 
 
 def _end(error: JobkeepError) -> int:

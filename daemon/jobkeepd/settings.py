@@ -33,7 +33,8 @@ UnseenPeers = Literal["refuse", "allow"]
 
 
 _AGE = "[0-9]+[smhdw]"
-_STATUS = f"({'|'.join(JobStatus)})"
+_PRUNABLE = f"({'|'.join(status for status in JobStatus if status is not JobStatus.RUNNING)})"
+"""Nothing goes of a job that is running."""
 _AGE_FORM = "an age such as 30d, 12h or 2w"
 
 
@@ -143,7 +144,7 @@ class Settings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 0
     prune_jobs: Annotated[
-        tuple[Annotated[str, Meta(pattern=f"^{_STATUS}:{_AGE}$")], ...],
+        tuple[Annotated[str, Meta(pattern=f"^{_PRUNABLE}:{_AGE}$")], ...],
         Meta(
             description="remove whole jobs of a status that were last updated so long ago, by and "
             "by: such as completed:30d,failed:90d (default: none)"
@@ -251,11 +252,11 @@ def _expected(name: str) -> str:
     if choices := _choices(name):
         return f"one of {', '.join(choices)}"
     if name == "prune_jobs":
-        return f"a status and {_AGE_FORM}, such as completed:30d, with commas between"
+        return f"a status other than running and {_AGE_FORM}, as completed:30d, with commas between"
     if name == "prune_attempts_older_than":
         return f"{_AGE_FORM}, or nothing"
     if kind is str:
-        return "permissions such as 0660" if meta.pattern else "text"
+        return 'permissions such as "0660"' if meta.pattern else "text"
     if _is_list(name):
         return "names with commas between"
     what = "a whole number of bytes" if "bytes" in name else "a whole number"

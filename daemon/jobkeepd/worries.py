@@ -47,8 +47,8 @@ def worries_of_files(database: Path, wal_bytes: int, limits: Limits) -> Iterator
     if free < LEAST_FREE_BYTES and free < size * LEAST_FREE_SHARE:
         yield Worry(
             f"the disk of {database} has {_mib(free)} left",
-            "make room on it, or delete jobs; when it is full, writes are refused and nothing that "
-            "was acknowledged is lost",
+            "make room on it; when it is full, all writes are refused, deletes too, and nothing "
+            "that was acknowledged is lost",
         )
 
 

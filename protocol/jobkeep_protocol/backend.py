@@ -164,6 +164,8 @@ class StateBackend(ABC, Generic[StateT]):
     ) -> int | None:
         """Keep one attempt at a sheet; gives the id of the record, None for an unknown job.
 
+        `attempt_num` is the sheet's `attempt_count` in this try, by which the record and a sheet
+        that is marked as failed are known to be of one failure.
         Prompt and output are kept whole, up to 16 MiB each (LimitExceeded above).
         """
 

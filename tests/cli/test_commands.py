@@ -286,6 +286,7 @@ def test_no_daemon_is_3(tmp_path: Path, name: str) -> None:
         "delete": ["job", "--yes"],
         "run": ["job", "--", "true", ":::", "a"],
         **{reading: [] for reading in READING},
+        "similar": ["--code", "E1"],
     }.get(name, ["job"])
     finished = JobkeepCommand(nowhere, tmp_path)(name, *arguments)
     assert (finished.status, finished.out) == (3, "")
@@ -300,7 +301,7 @@ def test_no_daemon_is_3(tmp_path: Path, name: str) -> None:
         (["frobnicate"], "frobnicate"),
         (["jobs", "--frobnicate"], "--frobnicate"),
         (["jobs", "--limit", "many"], "many"),
-        (["jobs", "--limit", "-1"], "limit is -1"),
+        (["jobs", "--limit", "0"], "0 is not in the range x>=1"),
         (["jobs", "--status", "asleep"], "paused_at_chain"),
         (["jobs", "--since", "soon"], "--since is 'soon'"),
         (["show"], "JOB"),
@@ -362,6 +363,20 @@ def test_an_output_that_cannot_be_written_is_1_beside_what_is_said(jobkeep: Jobk
         finished = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, check=False)
     assert finished.returncode == 1
     assert_one_line(finished.stderr.decode().splitlines(keepends=True)[-1])
+
+
+# -- what is odd in a job ---------------------------------------------------------------------
+
+
+def test_show_counts_a_sheet_beyond_the_total_and_no_missing_one_less(
+    jobkeep: JobkeepCommand, client: Client[CheckpointState]
+) -> None:
+    beyond = SheetState(sheet_num=7, status=SheetStatus.COMPLETED)
+    failed = SheetState(sheet_num=1, status=SheetStatus.FAILED)
+    client.save(CheckpointState(job_id="odd", total_sheets=1, sheets={7: beyond, 1: failed}))
+    shown = jobkeep("show", "odd").out
+    assert "1: 1 failed, 1 completed" in " ".join(shown.split())
+    assert "-1" not in shown
 
 
 # -- the whole --------------------------------------------------------------------------------

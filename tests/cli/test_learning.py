@@ -81,4 +81,4 @@ def test_similar_to_nothing_is_wrong_usage(jobkeep: JobkeepCommand) -> None:
     finished = jobkeep("similar")
 
     assert (finished.status, finished.out) == (2, "")
-    assert finished.err.startswith("jobkeep: no criterion is given; expected one or more of ")
+    assert finished.err.startswith("jobkeep: give one or more of --category, --code, ")

@@ -15,6 +15,7 @@ from jobkeep import CheckpointState, Client, JobStatus, SheetState, SheetStatus
 from jobkeep_protocol.messages import ClaimNextSheet, RecordExecution
 from jobkeepd.store.examine import examine
 from tests.cli.commands import JobkeepCommand
+from tests.daemon.old_files import make_old_file
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
 
@@ -62,6 +63,8 @@ def filled(client: Client[CheckpointState]) -> list[str]:
     first.mark_sheet_failed(2, "never recorded", error_category="timeout")
     first.sheets[2].passed_validations = []
     first.sheets[2].learned_patterns = ["slow"]
+    first.sheets[3] = SheetState(sheet_num=3, status=SheetStatus.FAILED, error_message="no time")
+    client.save(first)
     first.mark_job_paused()
     client.save(first)
     second = CheckpointState(job_id="second", total_sheets=1)
@@ -128,7 +131,7 @@ def test_only_the_jobs_that_are_named_are_exported(
     assert rows(copy, "SELECT count(*) FROM execution_history") == [(1,)]
     assert rows(copy, "SELECT count(*) FROM applied_requests") == [(0,)]
     assert [*json.loads(in_lines[0])] == ["job"]
-    assert len(in_lines) == 1 + 2 + 1
+    assert len(in_lines) == 1 + 2 + 2
     assert there("import", str(copy)).status == 0
 
 
@@ -265,6 +268,45 @@ def test_job_that_runs_is_not_replaced(
 
 
 # -- what cannot be imported --------------------------------------------------------------------
+
+
+def test_export_of_a_job_has_no_word_of_another(
+    jobkeep: JobkeepCommand, client: Client[CheckpointState], filled: list[str], tmp_path: Path
+) -> None:
+    client.save(CheckpointState(job_id="secret", total_sheets=1))
+    client.record_execution("secret", 1, 1, "hunter2", "hunter2")
+
+    jobkeep("export", str(tmp_path / "jobs.db"), "--job", filled[0])
+
+    assert b"hunter2" not in (tmp_path / "jobs.db").read_bytes()
+
+
+def test_lines_before_one_that_is_none_are_imported(
+    jobkeep: JobkeepCommand, there: JobkeepCommand, filled: list[str], tmp_path: Path
+) -> None:
+    lines = tmp_path / "jobs.jsonl"
+    jobkeep("export", str(lines), "--job", filled[0])
+    job, first, second, *_ = lines.read_text().splitlines()
+    lines.write_text("\n".join([job, first, second, '{"execution": {"sheet']))
+
+    finished = there("import", str(lines))
+
+    assert finished.status == 2
+    assert "jobs.jsonl, line 4: is not one of" in finished.err
+    assert [one["attempt_num"] for one in there("history", filled[0], "--json").document] == [2, 1]
+
+
+def test_import_of_an_earlier_file_without_times_goes_on_where_it_was(
+    jobkeep: JobkeepCommand, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.db"
+    make_old_file(path, 1, [{"id": "timeless", "total_sheets": 2}], is_loose=True)
+
+    first = jobkeep("import", str(path))
+    again = jobkeep("import", str(path))
+
+    assert (first.status, again.status) == (0, 0)
+    assert again.err.startswith("jobkeep: imported job timeless with 0 attempts")
 
 
 def _newer(path: Path) -> None:

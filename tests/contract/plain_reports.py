@@ -95,7 +95,7 @@ class Kept:
         for state in self.jobs(filters):
             if filters.since is None or state.updated_at >= filters.since:
                 for sheet in state.sheets.values():
-                    if filters.has(sheet.completed_at):
+                    if filters.has(ended_at(state, sheet)):
                         yield state, sheet
 
     def executions(self, filters: Filters) -> list[ExecutionRecord]:
@@ -111,6 +111,13 @@ class Kept:
         """The failures asked for, in the order in which they were told."""
         ids = {state.job_id for state in self.jobs(filters)}
         return [one for one in self.failures if one.job_id in ids and filters.has(one.failed_at)]
+
+
+def ended_at(state: CheckpointState, sheet: SheetState) -> datetime | None:
+    """A sheet that failed or was skipped without a time ended when its job was updated."""
+    if sheet.completed_at is None and sheet.status in {"failed", "skipped"}:
+        return state.updated_at
+    return sheet.completed_at
 
 
 def executed_at(record: ExecutionRecord) -> datetime:
@@ -298,8 +305,9 @@ def timeline(kept: Kept, filters: Filters, by: str) -> Timeline:
     ends: Counter[tuple[datetime, str]] = Counter()
     for state, sheet in kept.sheets(filters):
         is_counted = sheet.sheet_num <= state.total_sheets
-        if sheet.completed_at and is_counted and sheet.status in {"completed", "failed"}:
-            ends[begin_of(sheet.completed_at), str(sheet.status)] += 1
+        ended = ended_at(state, sheet)
+        if ended and is_counted and sheet.status in {"completed", "failed"}:
+            ends[begin_of(ended), str(sheet.status)] += 1
     for state in kept.jobs(filters):
         updated = filters.since is None or state.updated_at >= filters.since
         is_completed = state.status == "completed" and filters.has(state.completed_at)

@@ -128,9 +128,11 @@ def test_value_that_is_not_allowed_is_refused_with_its_source(tmp_path: Path) ->
         assert str(refused.value).startswith(f"{source} is 'maybe'")
 
 
-@pytest.mark.parametrize("value", ["done:30d", "failed", "completed:30d,failed:1", "failed:1.5d"])
+@pytest.mark.parametrize(
+    "value", ["done:30d", "failed", "completed:30d,failed:1", "failed:1.5d", "running:1d"]
+)
 def test_jobs_to_prune_that_are_no_status_and_age_are_refused(value: str) -> None:
-    expected = r"--prune-jobs is \[.*; expected a status and an age such as 30d, 12h or 2w, such as"
+    expected = r"--prune-jobs is \[.*; expected a status other than running and an age such as 30d,"
     with pytest.raises(InvalidRequest, match=expected):
         read_settings([f"--prune-jobs={value}"], {})
 
@@ -151,7 +153,7 @@ def test_size_that_is_no_number_of_bytes_is_refused(value: str) -> None:
         ("--max-frame-bytes", "4095", "a whole number of bytes from 4096 to 33554432"),
         ("--hello-seconds", "0", "a number of seconds above 0"),
         ("--idle-seconds", "-1", "a number of seconds, 0 or more"),
-        ("--socket-mode", "rw", "permissions such as 0660"),
+        ("--socket-mode", "rw", 'permissions such as "0660"'),
         ("--prune-attempts-older-than", "30", "an age such as 30d, 12h or 2w, or nothing"),
         ("--prune-keep-last", "-1", "a whole number, 0 or more"),
         ("--others", "root", "one of none, read, write, admin"),

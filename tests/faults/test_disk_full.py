@@ -59,6 +59,7 @@ def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
         assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1
         assert wire.ask(Status()).jobs == {"pending": 1}
     daemon_process.stop()
+    assert "another program" not in daemon_process.log
 
 
 # -- files that may not grow --------------------------------------------------------------------

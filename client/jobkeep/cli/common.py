@@ -33,6 +33,18 @@ def json_option(function: FunctionT) -> FunctionT:
     )
 
 
+def limit_option(default: int) -> Callable[[FunctionT], FunctionT]:
+    """`--limit`."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="At most this many lines of a table.",
+    )
+
+
 def job_argument(function: FunctionT) -> FunctionT:
     """`JOB`."""
     return click.argument("job_id", metavar="JOB", shell_complete=complete_job)(function)
@@ -43,6 +55,12 @@ def complete_job(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     from jobkeep.cli.completion import jobs
 
     return jobs(ctx, incomplete)
+
+
+def check_job(client: Client[CheckpointState], job_id: str | None) -> None:
+    """Raise JobNotFound for a job that is asked about and not there."""
+    if job_id is not None and not client.get_job_statistics(job_id):
+        raise JobNotFound.named(job_id)
 
 
 def load(client: Client[CheckpointState], job_id: str) -> CheckpointState:

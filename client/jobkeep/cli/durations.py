@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
-from jobkeep.cli.common import json_option
-from jobkeep.cli.output import document, local_now, table
+from jobkeep.cli.common import json_option, limit_option
+from jobkeep.cli.output import document, local_now, message, table
 from jobkeep.cli.reported import (
     DURATION_COLUMNS,
     ask,
     duration_cells,
     filter_options,
-    limit_option,
     nothing_matches,
     or_dash,
 )
@@ -37,6 +36,8 @@ def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) ->
         document(report)
     elif report.executions:
         _print(report)
+        if limit in {len(report.jobs), len(report.sheets), len(report.slowest)}:
+            message(f"--limit {limit} is reached; there may be more")
     else:
         nothing_matches()
 

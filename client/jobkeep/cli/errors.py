@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from jobkeep.cli.common import json_option
+from jobkeep.cli.common import json_option, limit_option
 from jobkeep.cli.output import document, local_now, message, preview, table
-from jobkeep.cli.reported import ask, filter_options, limit_option, nothing_matches, or_dash
+from jobkeep.cli.reported import ask, filter_options, nothing_matches, or_dash
 from jobkeep.cli.times import ago
 from jobkeep_protocol.reports import ErrorGroup
 

@@ -51,8 +51,9 @@ def command(
         raise click.UsageError("a database cannot go to standard output; name a new file", ctx)
     if file == "-" and as_json:
         raise click.UsageError("standard output has the jobs; --json needs a FILE", ctx)
+    wanted = list(dict.fromkeys(job_ids))
     with connect(ctx) as client:
-        pieces = _database(client, job_ids) if kind == "sqlite" else _lines(client, job_ids)
+        pieces = _database(client, wanted) if kind == "sqlite" else _lines(client, wanted)
         if file == "-":
             _print(pieces)
             return
@@ -71,10 +72,9 @@ def _print(pieces: Iterable[bytes]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _database(client: Client[CheckpointState], job_ids: Iterable[str]) -> Iterator[bytes]:
+def _database(client: Client[CheckpointState], job_ids: list[str]) -> Iterator[bytes]:
     """The bytes of a copy that holds these jobs, or all."""
-    wanted = list(job_ids)
-    copy_id = client.call(StartExport(wanted) if wanted else StartBackup())
+    copy_id = client.call(StartExport(job_ids) if job_ids else StartBackup())
     request: ReadBackup | None = ReadBackup(copy_id)
     while request is not None:
         piece = client.call(request)
@@ -82,7 +82,7 @@ def _database(client: Client[CheckpointState], job_ids: Iterable[str]) -> Iterat
         request = request.following(piece)
 
 
-def _lines(client: Client[CheckpointState], job_ids: Iterable[str]) -> Iterator[bytes]:
+def _lines(client: Client[CheckpointState], job_ids: list[str]) -> Iterator[bytes]:
     """A line for each job and then for each of its attempts and failures; those jobs that were
     updated last come last."""
     told = 0

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from jobkeep.cli.common import connect, job_argument, json_option
+from jobkeep.cli.common import connect, job_argument, json_option, limit_option
 from jobkeep.cli.output import (
     document,
     local_now,
@@ -27,9 +27,7 @@ OUTPUT_WIDTH = 60
 @click.command("history")
 @job_argument
 @click.option("--sheet", type=int, metavar="N", help="Only attempts at this sheet.")
-@click.option(
-    "--limit", type=int, default=100, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(100)
 @click.option("--output", "with_output", is_flag=True, help="Print prompts and outputs whole.")
 @json_option
 @click.pass_context

@@ -157,7 +157,12 @@ def _import_lines(
         if not text.strip():
             continue
         place = f"{name}, line {number}"
-        line = _decoded(place, text)
+        try:
+            line = _decoded(place, text)
+        except InvalidRequest:
+            if job is not None:
+                yield job.end()
+            raise
         if line.job is not None:
             if job is not None:
                 yield job.end()

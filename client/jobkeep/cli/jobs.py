@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobkeep.cli.common import connect, json_option
+from jobkeep.cli.common import connect, json_option, limit_option
 from jobkeep.cli.output import (
     document,
     local_now,
@@ -23,9 +23,7 @@ ERROR_WIDTH = 60
 @click.option(
     "--since", metavar="WHEN", help="Only jobs updated since: 2h, yesterday, 2026-03-01 12:00."
 )
-@click.option(
-    "--limit", type=int, default=50, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(50)
 @json_option
 @click.pass_context
 def command(

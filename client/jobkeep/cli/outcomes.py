@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from jobkeep.cli.common import json_option
+from jobkeep.cli.common import json_option, limit_option
 from jobkeep.cli.output import document, message, table
-from jobkeep.cli.reported import ask, filter_options, limit_option, nothing_matches, or_dash
+from jobkeep.cli.reported import ask, filter_options, nothing_matches, or_dash
 
 
 @click.command("outcomes")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from jobkeep.cli.common import connect, json_option
+from jobkeep.cli.common import connect, json_option, limit_option
 from jobkeep.cli.output import document, local_now, message, percentage, preview, table
 from jobkeep.cli.times import ago
 from jobkeep_protocol.learning import LearnedPattern
@@ -25,9 +25,7 @@ COLUMNS = ("PATTERN", "SHEETS", "JOBS", "SUCCESS", "WITHOUT", "CONFIDENCE", "FIR
     metavar="N",
     help="Only patterns of so many sheets or more.",
 )
-@click.option(
-    "--limit", type=int, default=100, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(100)
 @json_option
 @click.pass_context
 def command(

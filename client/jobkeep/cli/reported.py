@@ -1,7 +1,7 @@
 """What the commands for reports share: their filters, and how figures are shown.
 
-What lives here: the options `--job`, `--name`, `--since`, `--until` and `--limit`, asking a client
-for a report with them, and the cells of tables. What may not: any one report.
+What lives here: the options `--job`, `--name`, `--since` and `--until`, asking a client for a
+report with them, and the cells of tables. What may not: any one report.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from jobkeep.cli.common import FunctionT, complete_job, connect
+from jobkeep.cli.common import FunctionT, check_job, complete_job, connect
 from jobkeep.cli.output import local_now, message
 from jobkeep.cli.times import duration, parse_since
 from jobkeep.client import Client
-from jobkeep_protocol.errors import JobNotFound
 from jobkeep_protocol.reports import DurationFigures
 from jobkeep_protocol.states import CheckpointState
 from jobkeep_protocol.values import refused
@@ -46,18 +45,6 @@ def filter_options(function: FunctionT) -> FunctionT:
     return function
 
 
-def limit_option(default: int) -> Callable[[FunctionT], FunctionT]:
-    """`--limit`."""
-    return click.option(
-        "--limit",
-        type=int,
-        default=default,
-        show_default=True,
-        metavar="N",
-        help="At most this many lines of each table.",
-    )
-
-
 def ask(
     ctx: click.Context,
     method: Callable[[Client[CheckpointState]], Ask[ReportT]],
@@ -79,8 +66,7 @@ def ask(
         raise refused("--until", filters["until"], f"a time after --since, {since.isoformat(' ')}")
     job_id = filters["job_id"]
     with connect(ctx) as client:
-        if job_id is not None and not client.get_job_statistics(job_id):
-            raise JobNotFound.named(job_id)
+        check_job(client, job_id)
         return method(client)(job_id=job_id, name=filters["name"], **times, **others)
 
 

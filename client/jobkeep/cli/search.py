@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from jobkeep.cli.common import complete_job, connect, json_option
+from jobkeep.cli.common import check_job, complete_job, connect, json_option, limit_option
 from jobkeep.cli.output import document, local_now, message, printable
 from jobkeep.cli.times import ago
 from jobkeep_protocol.search import SearchHit
@@ -23,9 +23,7 @@ FOUND = "bold red"
     help="Only attempts of this job.",
     shell_complete=complete_job,
 )
-@click.option(
-    "--limit", type=int, default=20, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(20)
 @json_option
 @click.pass_context
 def command(
@@ -35,9 +33,10 @@ def command(
 
     All words must be there; '"these words"' beside each other, 'word*' any word that begins so,
     -word not (after --), 'this OR that' one of both. Letters count without case and accents, and
-    all but letters and digits parts words.
+    all but letters and digits parts words: text without spaces, as in Japanese, is one word.
     """
     with connect(ctx) as client:
+        check_job(client, job_id)
         page = client.search_executions(" ".join(text), job_id=job_id, limit=limit)
     if as_json:
         document(page)

@@ -53,7 +53,8 @@ def command(ctx: click.Context, job_id: str, as_json: bool) -> None:
 def _print_job(state: CheckpointState) -> None:
     now = local_now()
     counts = Counter(str(sheet.status) for sheet in state.sheets.values())
-    counts[str(SheetStatus.PENDING)] += state.total_sheets - len(state.sheets)
+    missing = state.total_sheets - sum(number <= state.total_sheets for number in state.sheets)
+    counts[str(SheetStatus.PENDING)] += missing
     sheets = ", ".join(f"{count} {status}" for status, count in counts.most_common() if count)
     fields(
         [

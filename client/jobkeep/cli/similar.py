@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from jobkeep.cli.common import connect, json_option
+from jobkeep.cli.common import connect, json_option, limit_option
 from jobkeep.cli.output import document, local_now, message, preview, table
 from jobkeep.cli.times import ago
 from jobkeep_protocol.learning import SimilarOutcome
@@ -31,9 +31,7 @@ COLUMNS = (
 @click.option("--code", metavar="C", help="Of this error_code.")
 @click.option("--exit-code", type=int, metavar="N", help="With this exit code.")
 @click.option("--text", metavar="T", help="With words of this in the error message.")
-@click.option(
-    "--limit", type=int, default=20, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(20)
 @json_option
 @click.pass_context
 def command(
@@ -51,6 +49,10 @@ def command(
     with all of its words. NEXT is what the next try came to, or what the sheet is now, and TRIES
     how many came after the attempt.
     """
+    if (category, code, exit_code, text) == (None, None, None, None):
+        raise click.UsageError(
+            "give one or more of --category, --code, --exit-code and --text", ctx
+        )
     with connect(ctx) as client:
         outcomes = client.find_similar_outcomes(category, code, exit_code, text, limit)
     if as_json:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import click
 
-from jobkeep.cli.common import connect, json_option
+from jobkeep.cli.common import connect, json_option, limit_option
 from jobkeep.cli.output import document, message, table
 from jobkeep.cli.served import COLUMNS, cells
 from jobkeep_protocol.messages import SlowLog
 
 
 @click.command("slowlog")
-@click.option(
-    "--limit", type=int, default=20, show_default=True, metavar="N", help="At most this many."
-)
+@limit_option(20)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, limit: int, as_json: bool) -> None:

@@ -33,7 +33,7 @@ def command(ctx: click.Context, job_id: str, as_json: bool) -> None:
                 f"sheet {statistics['completed_sheets']} ({statistics['success_rate']:.1f} %)",
             ),
             ("attempts", f"{executions}, {successful} with exit code 0"),
-            ("failures", statistics["total_retries"]),
+            ("retries", statistics["total_retries"]),
             ("average time", duration(statistics["avg_duration_seconds"])),
         ]
     )

@@ -120,6 +120,7 @@ class Committer:
         self._connection = connection
         self._patience = -1.0
         self.broken: DatabaseFailed | None = None
+        self._has_failed_write = False
         try:
             self._data_version = _data_version(connection)
             self._tx = Transaction(connection)
@@ -228,6 +229,7 @@ class Committer:
             if self._ends_all(error):
                 raise
             self._roll_back()
+            self._has_failed_write = is_failed_write(error)
             if is_locked_out(error):
                 raise LockedOutError from error
             if len(batch) > 1:
@@ -299,14 +301,16 @@ class Committer:
     def _look_for_foreign_writes(self) -> None:
         """Rely on nothing that was learned from rows which another program may have changed."""
         version = _data_version(self._connection)
+        is_ours, self._has_failed_write = self._has_failed_write, False
         if version == self._data_version:
             return
         self._data_version = version
-        log.warning(
-            "another program has written to %s; what was kept in memory is dropped. Only the "
-            "daemon may write to it: stop that program",
-            self._database,
-        )
+        if not is_ours:  # a write of our own that failed counts for SQLite as one of others
+            log.warning(
+                "another program has written to %s; what was kept in memory is dropped. Only the "
+                "daemon may write to it: stop that program",
+                self._database,
+            )
         self._tx.forget()
         self._applied.forget()
         self.saw_foreign_write = True

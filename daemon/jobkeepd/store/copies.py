@@ -34,6 +34,7 @@ from jobkeepd.durable import sync_directory, sync_file
 from jobkeepd.files import size_of
 from jobkeepd.store.connection import create_private, reading_uri, wal_path
 from jobkeepd.store.pruned import forget_pruned_jobs
+from jobkeepd.store.search_tables import set_search
 
 MAX_COPIES = 2
 """Backups at the same time: each takes as much room on the disk as the database."""
@@ -271,6 +272,7 @@ def _keep_only(copy: Path, job_ids: Sequence[str]) -> None:
             )
             connection.execute("DELETE FROM jobs WHERE id NOT IN (SELECT id FROM kept)")
             forget_pruned_jobs(connection)
+            set_search(connection, is_on=False)  # the index would still have words of the others
             connection.execute("DELETE FROM applied_requests")
             connection.execute("VACUUM")
     except sqlite3.Error as error:

@@ -122,6 +122,8 @@ def _recover(database: Path) -> str:
 
 def _summary(connection: sqlite3.Connection, version: int) -> list[str]:
     """What was examined, for the last line."""
+    if version == 0:
+        return ["it is empty"]
     try:
         counts = [
             f"{table} {connection.execute(f'SELECT count(*) FROM {table}').fetchone()[0]:,}"

@@ -15,6 +15,7 @@ import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,8 +24,9 @@ from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
 from jobkeep_protocol.messages import ImportHistory, ImportJob, ImportJobs
 from jobkeep_protocol.transfer import NOT_IN_FILE, ImportBegun, ImportedJob, ImportStep
 from jobkeepd.files import has_room
-from jobkeepd.store.connection import create_private, index_path, journal_path, wal_path
+from jobkeepd.store.connection import create_private, index_path, journal_path, path_of, wal_path
 from jobkeepd.store.copies import name_of_copy
+from jobkeepd.store.earlier.cells import NotUnderstoodError, moment
 from jobkeepd.store.migrations import bring_to_this_version, check, schema_version
 from jobkeepd.store.schema import SCHEMA_VERSION
 from jobkeepd.store.transfer import executions_in, failures_in, job_in, jobs_in, place_of
@@ -245,6 +247,7 @@ def _open(path: Path) -> sqlite3.Connection:
     Raises StorageError for one that is no database, is damaged, or is not jobkeep's or too new.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    name = path_of(connection)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA synchronous = OFF")  # it is a copy, and gone after a crash
@@ -256,14 +259,25 @@ def _open(path: Path) -> sqlite3.Connection:
         if version == 0:
             raise StorageError("the file is an empty database; nothing was imported")
         if version != SCHEMA_VERSION:
-            bring_to_this_version(connection)
+            bring_to_this_version(connection, _time_of(connection))
     except (sqlite3.Error, OSError) as error:
         connection.close()
         raise StorageError(f"the file cannot be imported: {error}") from error
     except StorageError as error:
         connection.close()
-        raise StorageError(str(error).replace(str(path), "that was sent")) from error
+        what = str(error).replace(name, "that was sent")
+        raise StorageError(what.replace("; give another path with --db", "")) from error
     return connection
+
+
+def _time_of(connection: sqlite3.Connection) -> datetime:
+    """A time for what has none in an earlier tool's file: the same at each import of it, or a job
+    whose import was broken off would be another one the next time."""
+    try:
+        (applied_at,) = connection.execute("SELECT max(applied_at) FROM schema_version").fetchone()
+        return datetime.fromisoformat(moment(applied_at))
+    except (sqlite3.Error, NotUnderstoodError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -379,9 +380,9 @@ def migrate(connection: sqlite3.Connection) -> None:
         ) from error
 
 
-def bring_to_this_version(connection: sqlite3.Connection) -> None:
-    """The same for a file with tables that is older, without a copy. Raises sqlite3.Error, and
-    OSError."""
+def bring_to_this_version(connection: sqlite3.Connection, now: datetime | None = None) -> None:
+    """The same for a file with tables that is older, without a copy. `now` stands for times that
+    nothing in the file tells. Raises sqlite3.Error, and OSError."""
     version = schema_version(connection)
     if version >= _OURS and not is_made_by_an_earlier_tool(connection):
         _apply(connection, [_drop_indexes_and_triggers(connection), *_steps_from(version)])
@@ -392,6 +393,7 @@ def bring_to_this_version(connection: sqlite3.Connection) -> None:
         version,
         lambda name: name in names or is_of_search(name),
         partial(failpoints.reached, "after migration statement"),
+        now or utc_now(),
     )
     with _without_references(connection):
         _apply(connection, _steps_from(_OURS), transfer.run)

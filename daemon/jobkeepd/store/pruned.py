@@ -22,6 +22,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from jobkeepd.store.rows import SHEET_ENDED_AT
+
 PRUNED_TABLES = """
 CREATE TABLE pruned_executions (
     job_id TEXT NOT NULL,
@@ -229,12 +231,12 @@ _COUNT_JOB = (
     """,
     f"""
     INSERT INTO pruned_hours
-    SELECT substr(sheets.completed_at, 1, {HOUR_CHARACTERS}) AS moment, 0,
+    SELECT substr({SHEET_ENDED_AT}, 1, {HOUR_CHARACTERS}) AS moment, 0,
         sum({_COUNTED} = 'completed'), sum({_COUNTED} = 'failed'), sum({_COUNTED} = 'skipped'),
         total(sheets.input_tokens), total(sheets.output_tokens),
         max(-{_LARGEST}, min(coalesce(total(sheets.estimated_cost), 0), {_LARGEST}))
     FROM jobs CROSS JOIN sheets ON sheets.job_id = jobs.id
-    WHERE jobs.id = ? AND sheets.completed_at NOTNULL GROUP BY moment {_ADD_HOURS}
+    WHERE jobs.id = ? AND {SHEET_ENDED_AT} NOTNULL GROUP BY moment {_ADD_HOURS}
     """,
     f"""
     INSERT INTO pruned_hours

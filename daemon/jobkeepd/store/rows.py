@@ -66,6 +66,12 @@ class RowCodec:
             ) from error
 
 
+SHEET_ENDED_AT = """coalesce(sheets.completed_at,
+    CASE WHEN sheets.status IN ('failed', 'skipped') THEN jobs.updated_at END)"""
+"""When a sheet ended, in a statement that has its job beside it: one that was saved as failed or
+skipped may have no time, and ended at the last update of its job at the latest."""
+
+
 def to_text(value: datetime) -> str:
     """A time as it is kept: ISO 8601, UTC, always with microseconds, so that text order is time
     order."""

@@ -142,6 +142,8 @@ def import_job(tx: Transaction, request: ImportJob) -> ImportBegun:
         tx.remove_job(state.job_id)
     store_job(tx, state)
     tx.store_sheets(state.job_id, request.sheets)
+    # Those of sheets that are failed now were made by a trigger; all come with the history.
+    tx.run("DELETE FROM failures WHERE job_id = ?", (state.job_id,))
     tx.note_job("job", state)
     return ImportBegun(0)
 

@@ -18,13 +18,13 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import Any
 
 import msgspec
 
-from jobkeep_protocol.states import utc_now
 from jobkeepd.store.earlier.cells import NotUnderstoodError, as_json, integer, moment
 from jobkeepd.store.earlier.recognition import columns_of
 from jobkeepd.store.earlier.rows import MAX_ID, OLD_FILE, Row, Understanding, job_id_of
@@ -57,12 +57,13 @@ class Transfer:
         version: int,
         is_ours: Callable[[str], bool],
         reached: Callable[[], None],
+        now: datetime,
     ) -> None:
         self._connection = connection
         self._is_ours = is_ours
         self._reached = reached
-        self._now = utc_now()
-        self._rows = Understanding(version, self._now)
+        self._now = now
+        self._rows = Understanding(version, now)
         self._told: list[str] = []
         self._counted: Counter[str] = Counter()
 

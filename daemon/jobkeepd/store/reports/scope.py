@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import aiosqlite
 
-from jobkeepd.store.rows import sequence_at, to_text
+from jobkeepd.store.rows import SHEET_ENDED_AT, sequence_at, to_text
 
 
 class Filters(Protocol):
@@ -59,15 +59,15 @@ def jobs(filters: Filters) -> Scope:
 
 
 def sheets_ended(filters: Filters) -> Scope:
-    """The sheets with a `completed_at` in the time asked for, each beside its job; with `since`
-    only those of jobs that were updated since."""
+    """The sheets that ended in the time asked for, each beside its job; with `since` only those of
+    jobs that were updated since."""
     chosen = _Conditions()
     chosen.of_jobs(filters)
     if filters.since is not None:
         chosen.add("jobs.sequence >= ?", sequence_at(filters.since))
         chosen.add("jobs.updated_at >= ?", _text(filters.since))
-    chosen.add("sheets.completed_at NOTNULL")
-    chosen.between("sheets.completed_at", filters)
+    chosen.add(f"{SHEET_ENDED_AT} NOTNULL")
+    chosen.between(SHEET_ENDED_AT, filters)
     return chosen.scope(f"{_jobs(filters)} CROSS JOIN sheets ON sheets.job_id = jobs.id")
 
 

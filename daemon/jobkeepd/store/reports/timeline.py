@@ -19,6 +19,7 @@ from jobkeepd.store.readers import Readers
 from jobkeepd.store.reads import reads
 from jobkeepd.store.reports import scope
 from jobkeepd.store.reports.scope import Scope, rows
+from jobkeepd.store.rows import SHEET_ENDED_AT
 
 MAX_BUCKETS = 10_000
 
@@ -38,7 +39,7 @@ async def get_timeline(readers: Readers, request: GetTimeline) -> Timeline:
         for chosen, column, figures, place in (
             (scope.executions(request), "executed_at", _EXECUTIONS, 0),
             (scope.pruned_executions(request), "hour", _PRUNED_EXECUTIONS, 0),
-            (scope.sheets_ended(request), "sheets.completed_at", _SHEETS, 5),
+            (scope.sheets_ended(request), SHEET_ENDED_AT, _SHEETS, 5),
             (scope.jobs_ended(request), "jobs.completed_at", "count(*)", 7),
             (scope.pruned_hours("pruned_hours", request), "hour", _PRUNED_HOURS, 5),
         ):
