@@ -89,7 +89,7 @@ class Retention:
     async def _exchange(self, request: Request[Any]) -> Any:
         """Read what may go, or apply a batch between other writes."""
         if isinstance(request, Read):
-            return await self._store.read(request)
+            return await self._store.read_for_itself(request)
         return await between_writes(self._store.drain, partial(self._store.apply, request))
 
 

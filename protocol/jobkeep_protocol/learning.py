@@ -59,7 +59,7 @@ class SimilarOutcome(Struct, frozen=True):
     sheet_num: int
     attempt_num: int
     execution_id: int | None
-    """The record of the attempt, when there is one."""
+    """The record of the attempt, when there is one with an exit code other than 0."""
     failed_at: datetime
     error_category: str | None
     error_code: str | None

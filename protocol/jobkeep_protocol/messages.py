@@ -803,7 +803,8 @@ class PreviewPrune(Control[PrunePage], frozen=True):
 class PruneStep(Struct, frozen=True, array_like=True):
     """What one batch removed: whole jobs, attempts, failures, and the bytes of their texts.
 
-    `done` is how many of the jobs asked for are done with, `after_sheet` how far the next one is.
+    `done` is how many of the jobs asked for are done with, `after_sheet` how far the next one is:
+    an earlier tool may have had a sheet 0.
     """
 
     jobs: int
@@ -811,7 +812,7 @@ class PruneStep(Struct, frozen=True, array_like=True):
     failures: int
     bytes: int
     done: int
-    after_sheet: int = 0
+    after_sheet: int = -1
 
 
 class Prune(Admin[PruneStep], frozen=True):
@@ -823,7 +824,7 @@ class Prune(Admin[PruneStep], frozen=True):
     keep_last: int | None = None
     status: list[JobStatus] = field(default_factory=list)
     with_failures: bool = True
-    after_sheet: int = 0
+    after_sheet: int = -1
 
     def following(self, reply: Any) -> Prune | None:
         left = self.job_ids[reply.done :]

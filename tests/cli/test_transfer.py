@@ -281,6 +281,45 @@ def test_export_of_a_job_has_no_word_of_another(
     assert b"hunter2" not in (tmp_path / "jobs.db").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["jobs.db", "jobs.jsonl"])
+def test_history_of_sheets_that_a_job_has_no_more_is_imported(
+    jobkeep: JobkeepCommand, client: Client[CheckpointState], tmp_path: Path, name: str
+) -> None:
+    state = CheckpointState(job_id="narrowed", total_sheets=8)
+    client.save(state)
+    for number in (1, 8):
+        client.record_execution("narrowed", number, 1, exit_code=1)
+    state.total_sheets = 5
+    client.save(state)
+    jobkeep("export", str(tmp_path / name))
+
+    finished = jobkeep("import", str(tmp_path / name), "--replace")
+
+    assert finished.status == 0
+    assert "imported job narrowed with 2 attempts" in finished.err
+    assert client.get_execution_history_count("narrowed") == 2
+
+
+@pytest.mark.parametrize("name", ["jobs.db", "jobs.jsonl"])
+def test_import_once_more_adds_nothing_to_a_job_that_somebody_works_on(
+    jobkeep: JobkeepCommand,
+    there: JobkeepCommand,
+    other: DaemonProcess,
+    filled: list[str],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    jobkeep("export", str(tmp_path / name))
+    there("import", str(tmp_path / name))
+    with Wire(other.socket) as wire:
+        wire.ask(RecordExecution(filled[0], 1, 3))
+
+    again = there("import", str(tmp_path / name))
+
+    assert again.status == 0
+    assert len(there("history", filled[0], "--json").document) == 3
+
+
 def test_lines_before_one_that_is_none_are_imported(
     jobkeep: JobkeepCommand, there: JobkeepCommand, filled: list[str], tmp_path: Path
 ) -> None:

@@ -143,7 +143,7 @@ def questions(kept: Kept, clock: Clock) -> list[Filters]:
     updated = kept.states["b"].updated_at
     third = BEGAN + (clock.now - BEGAN) / 3
     times = [None, BEGAN, third, executed, updated, clock.now + timedelta(hours=2)]
-    names = [None, "night*", "*build", "[nx]ight ?*y", "100% [[]x]", "Night*", ""]
+    names = [None, "night*", "*build", "[nx]ight ?*y", "100% [[]x]", "Night*", "[!n]*", ""]
     spans = [
         (since, until)
         for since, until in itertools.product(times, times)

@@ -24,6 +24,7 @@ from jobkeep_protocol.messages import (
 )
 from jobkeep_protocol.states import JobStatus, SheetStatus, utc_now
 from jobkeepd.store import pruning
+from tests.daemon.old_files import make_old_file
 from tests.daemon_process import DaemonProcess
 from tests.support import scaled, wait_until
 from tests.wire import Wire
@@ -216,6 +217,18 @@ def test_daemon_prunes_what_its_settings_say(
         assert len(client.query_jobs()) == jobs
 
 
+@pytest.mark.parametrize(
+    "option", ["--prune-attempts-older-than=0s", "--prune-keep-last=1", "--prune-max-bytes=1"]
+)
+def test_limit_on_the_time_of_reads_is_none_on_what_the_daemon_reads_for_itself(
+    filled: DaemonProcess, option: str
+) -> None:
+    filled.start(option, "--read-seconds=0.000001")
+
+    wait_until(lambda: pruned(filled))
+    assert "tried again" not in filled.log
+
+
 def test_daemon_prunes_nothing_by_default(filled: DaemonProcess) -> None:
     filled.start()
     with Wire(filled.socket) as wire:
@@ -248,6 +261,33 @@ def test_policy_is_read_again(filled: DaemonProcess, tmp_path: Path) -> None:
     wait_until(lambda: pruned(filled))
     with Wire(filled.socket) as wire:
         assert count(wire) == 2
+
+
+# -- what earlier tools have left -----------------------------------------------------------------
+
+
+def test_attempts_at_a_sheet_0_go_as_the_preview_says_and_stay_counted(
+    daemon_process: DaemonProcess,
+) -> None:
+    attempt = {"job_id": "old", "attempt_num": 1, "exit_code": 1, "executed_at": "2024-01-01"}
+    make_old_file(
+        daemon_process.database,
+        4,
+        [{"id": "old", "name": "", "status": "completed", "total_sheets": 2}],
+        attempts=[attempt | {"sheet_num": number} for number in (0, 0, 1)],
+    )
+    daemon_process.start()
+    with Client(daemon_process.socket) as client:
+        before = client.get_overview()
+
+        told = client.prune(older_than=0, dry_run=True)
+        done = client.prune(older_than=0)
+
+        assert (told.attempts, told.failures) == (done.attempts, done.failures) == (3, 3)
+        assert client.prune(older_than=0, dry_run=True).attempts == 0
+        assert client.get_overview() == before
+        client.prune(older_than=0, status="completed")
+        assert client.get_overview() == before
 
 
 # -- large outputs ------------------------------------------------------------------------------

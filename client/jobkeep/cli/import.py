@@ -17,7 +17,7 @@ from jobkeep.cli.common import connect, json_option
 from jobkeep.cli.output import counted, document, message, printable
 from jobkeep.client import Client
 from jobkeep_protocol.changes import without_sheets
-from jobkeep_protocol.errors import InvalidRequest, StorageError
+from jobkeep_protocol.errors import InvalidRequest, JobNotFound, LimitExceeded, StorageError
 from jobkeep_protocol.messages import (
     ImportHistory,
     ImportJob,
@@ -235,7 +235,10 @@ class _Job:
     def _send(self) -> None:
         expected = self._count + len(self._executions)
         request = ImportHistory(self._job_id, self._count, self._executions, self._failures)
-        self._count = self._client.call(request)
-        if self._count != expected:
-            self._why = "somebody else works on it"
+        try:
+            self._count = self._client.call(request)
+        except (LimitExceeded, InvalidRequest, JobNotFound) as error:  # of this job, and no other
+            self._why = str(error)
+        else:
+            self._why = None if self._count == expected else "somebody else works on it"
         self._executions, self._failures, self._bytes = [], [], 0

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jobkeep_protocol.errors import InvalidRequest, LimitExceeded, StorageError
+from jobkeep_protocol.errors import InvalidRequest, JobNotFound, LimitExceeded, StorageError
 from jobkeep_protocol.messages import ImportHistory, ImportJob, ImportJobs
 from jobkeep_protocol.transfer import NOT_IN_FILE, ImportBegun, ImportedJob, ImportStep
 from jobkeepd.files import has_room
@@ -201,7 +201,7 @@ class _Import:
             if begun.executions is None:
                 return ImportedJob(job_id, "skipped", why=begun.why)
             return await self._import_history(connection, job_id, begun.executions)
-        except (LimitExceeded, InvalidRequest) as error:  # of this job, and no other
+        except (LimitExceeded, InvalidRequest, JobNotFound) as error:  # of this job, and no other
             return ImportedJob(job_id, "skipped", why=str(error))
 
     async def _import_history(

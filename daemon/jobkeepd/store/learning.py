@@ -30,7 +30,7 @@ from jobkeep_protocol.learning import (
 from jobkeep_protocol.messages import FindSimilarOutcomes, GetLearnedPatterns, PatternsPage
 from jobkeep_protocol.values import refused
 from jobkeepd.store.readers import Readers, read_page
-from jobkeepd.store.reads import reads
+from jobkeepd.store.reads import glob, reads
 
 MAX_WORDS = 32
 """Words of a text that are looked for."""
@@ -57,7 +57,7 @@ async def get_learned_patterns(readers: Readers, request: GetLearnedPatterns) ->
     if request.pattern is not None:
         has_wildcards = re.search(r"[*?[]", request.pattern) is not None
         conditions.append("pattern GLOB ?" if has_wildcards else "pattern = ?")
-        values.append(request.pattern.replace("[!", "[^") if has_wildcards else request.pattern)
+        values.append(glob(request.pattern) if has_wildcards else request.pattern)
     if request.after_sheets is not None:
         conditions.append("sheets <= ? AND (sheets < ? OR pattern > ?)")
         values += (request.after_sheets, request.after_sheets, request.after_pattern or "")

@@ -39,6 +39,10 @@ from jobkeepd.store.transaction import Transaction
 from jobkeepd.store.writes import writes
 
 JOBS_A_PAGE = 100
+ATTEMPTS_A_PAGE = 200_000
+"""What makes a page of a preview full, in few jobs or in many: a quarter of a second's reading."""
+
+BEFORE_ALL_SHEETS = -1
 
 BATCH_ROWS = 64
 BATCH_BYTES = 128 * 1024
@@ -75,14 +79,22 @@ async def preview_prune(readers: Readers, request: PreviewPrune) -> PrunePage:
             "after": request.after_job or "",
             "jobs": JOBS_A_PAGE,
         }
-        if request.status:
-            found = await _all(connection, _SELECT_OLD_JOBS, values)
-        else:
-            found = await _all(connection, _SELECT_PRUNABLE_JOBS, values)
-        following = found[-1][0] if len(found) == JOBS_A_PAGE else None
-        values["ids"] = json.dumps([job_id for job_id, *_ in found])
+        statement = _SELECT_OLD_JOBS if request.status else _SELECT_PRUNABLE_JOBS
+        ids, following = _page_of(await _all(connection, statement, values))
+        values["ids"] = json.dumps(ids)
         jobs = await _parts_that_go(connection, request, values)
     return PrunePage(jobs, before, following)
+
+
+def _page_of(found: list[tuple[str, int]]) -> tuple[list[str], str | None]:
+    """The jobs of a page, of those that were found with how many attempts they had, and after which
+    one the next page begins."""
+    attempts = 0
+    for place, (job_id, executions) in enumerate(found, 1):
+        attempts += executions
+        if attempts >= ATTEMPTS_A_PAGE or place == JOBS_A_PAGE:
+            return [one for one, _ in found[:place]], job_id
+    return [one for one, _ in found], None
 
 
 async def _parts_that_go(
@@ -147,7 +159,7 @@ class _Batch:
     def rows_left(self) -> int:
         return BATCH_ROWS - self.attempts - self.failures
 
-    def step(self, done: int, after_sheet: int = 0) -> PruneStep:
+    def step(self, done: int, after_sheet: int = BEFORE_ALL_SHEETS) -> PruneStep:
         return PruneStep(self.jobs, self.attempts, self.failures, self.bytes, done, after_sheet)
 
 
@@ -164,7 +176,7 @@ def prune(tx: Transaction, request: Prune) -> PruneStep:
             reached = _prune_job(tx, request, job_id, after_sheet, batch)
             if reached is not None:
                 return batch.step(place, reached)
-        after_sheet = 0
+        after_sheet = BEFORE_ALL_SHEETS
     return batch.step(len(request.job_ids))
 
 
@@ -312,17 +324,26 @@ _IS_LIVE = """(
     OR EXISTS (SELECT 1 FROM claims WHERE claims.job_id = jobs.id)
     OR EXISTS (SELECT 1 FROM workers WHERE workers.job_id = jobs.id))
 """
+_KEPT_LAST = """
+WITH kept_last(status, sequence) AS MATERIALIZED (
+    SELECT value, (
+        SELECT sequence FROM jobs WHERE status = value
+        ORDER BY sequence DESC LIMIT 1 OFFSET max(:keep, 1) - 1)
+    FROM json_each(:status))
+"""
 _IS_OLD = f"""
 jobs.status IN (SELECT value FROM json_each(:status)) AND jobs.updated_at < :before
-AND (:keep IS NULL OR jobs.sequence < (
-    SELECT newer.sequence FROM jobs AS newer WHERE newer.status = jobs.status
-    ORDER BY newer.sequence DESC LIMIT 1 OFFSET :keep - 1))
+AND (coalesce(:keep, 0) = 0 OR jobs.sequence < (
+    SELECT sequence FROM kept_last WHERE kept_last.status = jobs.status))
 AND NOT {_IS_LIVE}
 """
-_SELECT_OLD_JOBS = f"SELECT id FROM jobs WHERE id > :after AND {_IS_OLD} ORDER BY id LIMIT :jobs"
-_SELECT_OLD_JOB = f"SELECT 1 FROM jobs WHERE id = :job_id AND {_IS_OLD}"
+_SELECT_OLD_JOBS = f"""
+{_KEPT_LAST}
+SELECT id, executions FROM jobs WHERE id > :after AND {_IS_OLD} ORDER BY id LIMIT :jobs
+"""
+_SELECT_OLD_JOB = f"{_KEPT_LAST} SELECT 1 FROM jobs WHERE id = :job_id AND {_IS_OLD}"
 _SELECT_PRUNABLE_JOBS = (
-    f"SELECT id FROM jobs WHERE id > :after AND NOT {_IS_LIVE} ORDER BY id LIMIT :jobs"
+    f"SELECT id, executions FROM jobs WHERE id > :after AND NOT {_IS_LIVE} ORDER BY id LIMIT :jobs"
 )
 _SELECT_PRUNABLE_JOB = f"SELECT 1 FROM jobs WHERE id = :job_id AND NOT {_IS_LIVE}"
 

@@ -12,6 +12,7 @@ before the connection is used again.
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -57,13 +58,21 @@ class Readers:
         self._all: list[aiosqlite.Connection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._opening = asyncio.Lock()
+        self.is_patient = False
+        """Whether a snapshot may be read for as long as it takes."""
+
+    def patient(self) -> Readers:
+        """The same connections, for what the daemon reads for itself."""
+        ours = copy.copy(self)
+        ours.is_patient = True
+        return ours
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[aiosqlite.Connection]:
         """A connection whose statements all see the same commit; raises what `connection` does."""
         async with self._place() as connection:
             await connection.execute("BEGIN")
-            async with self._in_time(connection):
+            async with nullcontext() if self.is_patient else self._in_time(connection):
                 yield connection
 
     @asynccontextmanager

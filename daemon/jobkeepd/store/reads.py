@@ -52,6 +52,11 @@ _SUMMARY_COLUMNS = tuple(JobSummary.__annotations__)
 _RECORD_COLUMNS = tuple(ExecutionRecord.__annotations__)
 
 
+def glob(pattern: str) -> str:
+    """Shell wildcards as SQLite has them (https://www.sqlite.org/lang_expr.html#glob)."""
+    return pattern.replace("[!", "[^")
+
+
 def reads(
     kind: type[RequestT],
 ) -> Callable[[Callable[[Readers, RequestT], Awaitable[Any]]], Handler]:

@@ -276,6 +276,7 @@ CREATE INDEX idx_history_job_sheet ON execution_history(
 CREATE INDEX idx_history_time ON execution_history(
     executed_at, job_id, sheet_num, exit_code, duration_seconds, bytes);
 CREATE INDEX idx_failures_sheet ON failures(job_id, sheet_num, id);
+CREATE INDEX idx_failures_execution ON failures(execution_id) WHERE execution_id NOTNULL;
 CREATE INDEX idx_failures_time ON failures(
     failed_at, job_id, error_category, error_code, exit_code, exit_signal);
 CREATE INDEX idx_failures_code ON failures(error_code) WHERE error_code NOTNULL;
@@ -328,9 +329,11 @@ END;
 CREATE TRIGGER attempt_failed AFTER INSERT ON execution_history WHEN new.exit_code <> 0 BEGIN
     UPDATE failures SET execution_id = new.id, exit_code = coalesce(exit_code, new.exit_code)
     WHERE id = (
-            SELECT max(id) FROM failures
-            WHERE job_id = new.job_id AND sheet_num = new.sheet_num
-                AND attempt_num = new.attempt_num AND execution_id IS NULL);
+            SELECT max(id) FROM (
+                SELECT id, attempt_num, execution_id FROM failures
+                WHERE job_id = new.job_id AND sheet_num = new.sheet_num
+                ORDER BY id DESC LIMIT 100)
+            WHERE attempt_num = new.attempt_num AND execution_id IS NULL);
     INSERT INTO failures (job_id, sheet_num, attempt_num, execution_id, exit_code, failed_at)
     SELECT new.job_id, new.sheet_num, new.attempt_num, new.id, new.exit_code, new.executed_at
     WHERE changes() = 0;

@@ -124,6 +124,10 @@ class Store:
             return await self._load(request)
         return await reads.READS[type(request)](self._readers, request)
 
+    async def read_for_itself(self, request: Read[Any]) -> Any:
+        """The same for what the daemon wants to know: no limit of time ends it."""
+        return await reads.READS[type(request)](self._readers.patient(), request)
+
     def submit(
         self,
         request: Any,

@@ -23,7 +23,7 @@ from jobkeep_protocol.errors import JobNotFound
 from jobkeep_protocol.messages import ExportHistory, ImportHistory, ImportJob
 from jobkeep_protocol.states import CheckpointState, JobStatus, SheetState, SheetStatus
 from jobkeep_protocol.transfer import ImportBegun, KeptExecution, KeptFailure, KeptHistory
-from jobkeep_protocol.values import check_sheet_num
+from jobkeep_protocol.values import MAX_INTEGER, check_integer
 from jobkeepd.store.readers import Readers, read_page
 from jobkeepd.store.reads import reads
 from jobkeepd.store.rows import JOBS, SHEETS, to_text
@@ -96,9 +96,12 @@ def failures_in(connection: sqlite3.Connection, job_id: str) -> list[KeptFailure
 
 
 def place_of(connection: sqlite3.Connection, job_id: str, count: int) -> int:
-    """Where the attempts after the first so many of a job begin."""
-    row = connection.execute(_SELECT_PLACE, (job_id, count - 1)).fetchone() if count else None
-    return int(row[0]) if row else 0
+    """Where the attempts after the first so many of a job begin; behind all where there are fewer,
+    since somebody has recorded more of it."""
+    if not count:
+        return 0
+    row = connection.execute(_SELECT_PLACE, (job_id, count - 1)).fetchone()
+    return int(row[0]) if row else MAX_INTEGER
 
 
 def _execution(row: Sequence[Any]) -> KeptExecution:
@@ -151,14 +154,14 @@ def import_job(tx: Transaction, request: ImportJob) -> ImportBegun:
 @writes(ImportHistory)
 def import_history(tx: Transaction, request: ImportHistory) -> int:
     """Add to the history of a job."""
-    row = tx.one("SELECT total_sheets, executions FROM jobs WHERE id = ?", (request.job_id,))
+    row = tx.one("SELECT executions FROM jobs WHERE id = ?", (request.job_id,))
     if row is None:
         raise JobNotFound.named(request.job_id)
-    total_sheets, count = row
+    (count,) = row
     if count != request.after:
         return int(count)
     for one in request.executions:
-        check_sheet_num(one.sheet_num, total_sheets)
+        check_integer("sheet_num", one.sheet_num, 0)  # the total may be less by now
         execution_id = keep_execution(tx, request.job_id, one, one.executed_at.astimezone(UTC))
         if one.extra is not None:
             extra = msgspec.json.encode(one.extra).decode()
@@ -190,7 +193,10 @@ def _keep_failure(
     values = [getattr(failure, name) for name in _FAILURE_COLUMNS]
     key = (job_id, failure.sheet_num, failure.attempt_num)
     failed_at = to_text(failure.failed_at.astimezone(UTC))
-    found = tx.one(_SELECT_FAILURE, (*key, execution_id, failed_at))
+    if execution_id is None:
+        found = tx.one(_SELECT_UNRECORDED_FAILURE, (*key, failed_at))
+    else:
+        found = tx.one("SELECT id FROM failures WHERE execution_id = ?", (execution_id,))
     if found is not None:
         tx.run(_UPDATE_FAILURE, (execution_id, failed_at, *values, found[0]))
     else:
@@ -208,8 +214,7 @@ SELECT attempt.id, attempt.sheet_num, attempt.attempt_num, executed_at, prompt, 
     attempt.exit_code, duration_seconds, extra, failures.attempt_num, failed_at, {_OF_FAILURE}
 FROM execution_history AS attempt
     LEFT JOIN execution_extra ON execution_extra.execution_id = attempt.id
-    LEFT JOIN failures ON failures.job_id = attempt.job_id
-        AND failures.sheet_num = attempt.sheet_num AND failures.execution_id = attempt.id
+    LEFT JOIN failures ON failures.execution_id = attempt.id
 WHERE attempt.job_id = ? AND attempt.id > ? ORDER BY attempt.id
 """
 _SELECT_FAILURES = f"""
@@ -219,11 +224,9 @@ FROM failures WHERE job_id = ? AND id > ? AND NOT EXISTS (
 ORDER BY id
 """
 _SELECT_PLACE = "SELECT id FROM execution_history WHERE job_id = ? ORDER BY id LIMIT 1 OFFSET ?"
-_SELECT_FAILURE = """
-SELECT max(id) FROM failures
-WHERE job_id = ?1 AND sheet_num = ?2 AND attempt_num = ?3
-    AND (execution_id = ?4 OR execution_id IS NULL AND (?4 NOTNULL OR failed_at = ?5))
-HAVING max(id) NOTNULL
+_SELECT_UNRECORDED_FAILURE = """
+SELECT id FROM failures INDEXED BY idx_failures_time
+WHERE job_id = ? AND sheet_num = ? AND attempt_num = ? AND failed_at = ? AND execution_id IS NULL
 """
 _UPDATE_FAILURE = (
     f"UPDATE failures SET execution_id = ?, failed_at = ?, "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import aiosqlite
 
+from jobkeepd.store.reads import glob
 from jobkeepd.store.rows import SHEET_ENDED_AT, sequence_at, to_text
 
 
@@ -178,7 +179,7 @@ class _Conditions:
         if filters.job_id is not None:
             self.add("jobs.id = ?", filters.job_id)
         if filters.name is not None:
-            self.add("jobs.name GLOB ?", filters.name)
+            self.add("jobs.name GLOB ?", glob(filters.name))
 
     def scope(self, tables: str) -> Scope:
         return Scope(f"{tables} WHERE {' AND '.join(self._texts) or '1'}", tuple(self._values))
@@ -198,7 +199,9 @@ def _of_parts(filters: Filters, with_a_name: str = "job_id") -> _Conditions:
     if filters.job_id is not None:
         chosen.add("job_id = ?", filters.job_id)
     if filters.name is not None:
-        chosen.add(f"{with_a_name} IN (SELECT id FROM jobs WHERE jobs.name GLOB ?)", filters.name)
+        chosen.add(
+            f"{with_a_name} IN (SELECT id FROM jobs WHERE jobs.name GLOB ?)", glob(filters.name)
+        )
     return chosen
 
 
