@@ -6,6 +6,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from jobkeep_protocol.messages import (
     Status,
 )
 from jobkeep_protocol.states import CheckpointState
+from tests.cli.commands import JobkeepCommand
 from tests.daemon_process import DaemonProcess
 from tests.faults.account import Ledger
 from tests.small_disk import make_room, put_on_small_disk
@@ -59,6 +61,21 @@ def test_full_disk_is_an_error_and_writing_works_again_when_there_is_room(
         assert wire.ask(GetExecutionHistoryCount("job")) == acknowledged + 1
         assert wire.ask(Status()).jobs == {"pending": 1}
     daemon_process.stop()
+    assert "another program" not in daemon_process.log
+
+
+def test_full_disk_is_not_taken_for_a_write_of_another_program(
+    daemon_process: DaemonProcess, tmp_path: Path
+) -> None:
+    put_on_small_disk(daemon_process)
+    daemon_process.start()
+    make_room(daemon_process)
+    jobkeep = JobkeepCommand(daemon_process.socket, tmp_path)
+
+    large = "head -c 700000 /dev/urandom | base64 #{}"
+    finished = jobkeep("run", "big", "--", "sh", "-c", large, ":::", *"abcdef")
+
+    assert "the disk is full" in finished.err
     assert "another program" not in daemon_process.log
 
 

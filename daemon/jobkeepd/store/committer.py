@@ -45,6 +45,7 @@ from jobkeepd.store.failures import (
     is_final,
     is_locked_out,
     is_undone_in_commit,
+    is_want_of_room,
     refusal,
     write_failed,
 )
@@ -229,7 +230,7 @@ class Committer:
             if self._ends_all(error):
                 raise
             self._roll_back()
-            self._has_failed_write = is_failed_write(error)
+            self._has_failed_write = is_want_of_room(error)
             if is_locked_out(error):
                 raise LockedOutError from error
             if len(batch) > 1:

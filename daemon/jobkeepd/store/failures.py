@@ -106,6 +106,11 @@ def is_failed_write(error: BaseException) -> bool:
     return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_WRITE
 
 
+def is_want_of_room(error: BaseException) -> bool:
+    """Whether a transaction was undone for want of room, once it is known not to be final."""
+    return _result_code(error.__cause__ or error) in _NO_ROOM
+
+
 def refusal(name: str, error: BaseException) -> JobkeepError:
     """What the sender of a write that was undone is told. `name` is that of its type."""
     wrapped = isinstance(error, MustUndoError | LockedOutError | InCommitError)
