@@ -46,7 +46,7 @@ def test_daemon_that_is_killed_while_it_prunes_leaves_a_file_in_order(
     filled.start(environment={VARIABLE: f"{point}=kill:{at}"})
     with (
         pytest.raises((DaemonUnavailable, StorageError)),
-        Client(filled.socket, timeout=0.2) as client,
+        Client(filled.socket, timeout=scaled(1)) as client,
     ):
         client.prune(older_than=0, status="completed")
     filled.wait()
