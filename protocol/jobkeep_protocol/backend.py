@@ -349,8 +349,9 @@ class StateBackend(ABC, Generic[StateT]):
         all the words, then those among the newest 1,000 with some that have the rarest and the
         most. The attempt that has just failed is among them once it is kept.
 
-        Cheap enough to be asked before every attempt: how much is kept does not matter for one
-        criterion. `limit` is at most 1,000. Raises InvalidRequest without any criterion, for a
+        Cheap enough to be asked before every attempt, however much is kept: of several criteria,
+        the newest 10,000 failures are looked at that match the rarest, or have the words. `limit`
+        is at most 1,000. Raises InvalidRequest without any criterion, for a
         `text` without words, and with `text` when search is off in the daemon.
         """
 

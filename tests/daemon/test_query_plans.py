@@ -36,8 +36,8 @@ ALLOWED = {
     "SCAN sheet_counts": ("FROM sheet_counts", "one row for each of two statuses"),
     "SCAN (subquery-1)": ("FROM patterns", "the jobs that are named, ten at most"),
     "SCAN some": ("SELECT count(*) FROM (SELECT 1 FROM failures", "no more than MANY are counted"),
-    "SCAN found": (") AS found ORDER BY", "those that were asked for, or no more than MAX_RANKED"),
-    "USE TEMP B-TREE FOR ORDER BY": (") AS found ORDER BY", "the same"),
+    "SCAN found": (") AS found ", "those asked for, or no more than MAX_LOOKED_AT or MAX_RANKED"),
+    "USE TEMP B-TREE FOR ORDER BY": (") AS found ", "the same"),
     "SCAN search_failures VIRTUAL TABLE INDEX 192:M1": (
         "search_failures MATCH",
         "the index of the words; the newest first, until there are those asked for",

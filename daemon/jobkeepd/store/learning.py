@@ -45,6 +45,10 @@ MAX_RANKED = 1_000
 """Failures with some of the words, the newest, that are put in order. To rank all took 0.2 s where
 100,000 had most of the words."""
 
+MAX_LOOKED_AT = 10_000
+"""Failures of the rarest criterion, or with all of the words, the newest, that the other criteria
+are held against: criteria that never meet would be looked for in all that is kept."""
+
 
 # -- patterns -------------------------------------------------------------------------------------
 
@@ -166,9 +170,11 @@ async def _newest(
     """The newest failures that match: SQLite goes through the index of the rarest criterion, and
     looks at the others in the rows."""
     rarest, *others = await _rarest_first(connection, criteria)
-    conditions = " AND ".join([f"{rarest} = ?", *(f"+{name} = ?" for name in others)])
+    statement = (
+        f"SELECT id FROM (SELECT id, {', '.join(criteria)} FROM failures WHERE {rarest} = ? "
+        f"ORDER BY id DESC LIMIT {MAX_LOOKED_AT}) AS found WHERE {_all_of(others)} LIMIT ?"
+    )
     values = [criteria[name] for name in (rarest, *others)]
-    statement = f"SELECT id FROM failures WHERE {conditions} ORDER BY id DESC LIMIT ?"
     return await _ids(connection, statement, (*values, limit))
 
 
@@ -193,7 +199,7 @@ async def _with_words(
 ) -> list[int]:
     """The newest failures that have all the words, then the best of those that have some."""
     quoted = [f'"{word}"' for word in words]
-    conditions = "".join(f" AND +{name} = ?" for name in criteria)
+    conditions = _all_of(criteria)
     values = criteria.values()
     newest = _SELECT_NEWEST_WITH_WORDS.format(conditions=conditions)
     best = _SELECT_BEST_WITH_WORDS.format(conditions=conditions)
@@ -202,6 +208,11 @@ async def _with_words(
         some = await _ids(connection, best, (" OR ".join(quoted), *values, limit))
         found += [number for number in some if number not in set(found)][: limit - len(found)]
     return found
+
+
+def _all_of(criteria: Iterable[str]) -> str:
+    """That a failure matches each of these."""
+    return " AND ".join(f"{name} = ?" for name in criteria) or "1"
 
 
 async def _ids(
@@ -244,15 +255,16 @@ def _cut(text: str | None) -> str | None:
 
 
 _COLUMNS = ("error_code", "error_category", "exit_code")
-_WITH_WORDS = """
-FROM search_failures JOIN failures ON failures.id = search_failures.rowid
-WHERE search_failures MATCH ?{conditions} ORDER BY search_failures.rowid DESC
+_WITH_WORDS = "FROM search_failures WHERE search_failures MATCH ? ORDER BY rowid DESC"
+_SELECT_NEWEST_WITH_WORDS = f"""
+SELECT failures.id FROM (SELECT rowid AS number {_WITH_WORDS} LIMIT {MAX_LOOKED_AT}) AS found
+CROSS JOIN failures ON failures.id = number WHERE {{conditions}} LIMIT ?
 """
-_SELECT_NEWEST_WITH_WORDS = f"SELECT failures.id {_WITH_WORDS} LIMIT ?"
 _SELECT_BEST_WITH_WORDS = f"""
-SELECT id FROM (
-    SELECT failures.id AS id, bm25(search_failures) AS distance {_WITH_WORDS} LIMIT {MAX_RANKED}
-) AS found ORDER BY distance, id DESC LIMIT ?
+SELECT failures.id FROM (
+    SELECT rowid AS number, bm25(search_failures) AS distance {_WITH_WORDS} LIMIT {MAX_RANKED}
+) AS found CROSS JOIN failures ON failures.id = number WHERE {{conditions}}
+ORDER BY distance, failures.id DESC LIMIT ?
 """
 _BEGINNING = f"1, {MAX_OUTCOME_CHARACTERS + 1}"
 _SHEET = "job_id = failure.job_id AND sheet_num = failure.sheet_num"
