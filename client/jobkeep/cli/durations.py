@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobkeep.cli.common import json_option, limit_option
-from jobkeep.cli.output import document, local_now, message, table
+from jobkeep.cli.output import document, limit_reached, local_now, table
 from jobkeep.cli.reported import (
     DURATION_COLUMNS,
     ask,
@@ -37,7 +37,7 @@ def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) ->
     elif report.executions:
         _print(report)
         if limit in {len(report.jobs), len(report.sheets), len(report.slowest)}:
-            message(f"--limit {limit} is reached; there may be more")
+            limit_reached(limit)
     else:
         nothing_matches()
 

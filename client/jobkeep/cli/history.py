@@ -9,6 +9,7 @@ import click
 from jobkeep.cli.common import connect, job_argument, json_option, limit_option
 from jobkeep.cli.output import (
     document,
+    limit_reached,
     local_now,
     message,
     preview,
@@ -53,7 +54,7 @@ def command(
     else:
         _print_table(records)
     if records and len(records) == limit and not as_json:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)
 
 
 def _print_table(records: list[ExecutionRecord]) -> None:

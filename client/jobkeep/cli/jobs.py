@@ -7,6 +7,7 @@ import click
 from jobkeep.cli.common import connect, json_option, limit_option
 from jobkeep.cli.output import (
     document,
+    limit_reached,
     local_now,
     message,
     preview,
@@ -52,4 +53,4 @@ def command(
     else:
         message("no job matches")
     if jobs and len(jobs) == limit:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobkeep.cli.common import json_option, limit_option
-from jobkeep.cli.output import document, message, table
+from jobkeep.cli.output import document, limit_reached, table
 from jobkeep.cli.reported import ask, filter_options, nothing_matches, or_dash
 
 
@@ -42,4 +42,4 @@ def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) ->
         ],
     )
     if len(report.outcomes) == limit:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)

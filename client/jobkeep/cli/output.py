@@ -51,6 +51,11 @@ def message(text: str) -> None:
         discard(sys.stderr)
 
 
+def limit_reached(limit: int) -> None:
+    """Say that a table ends where it was told to."""
+    message(f"--limit {limit} is reached; there may be more")
+
+
 def discard(stream: TextIO) -> None:
     """Nobody reads this stream any more: what is buffered, and all that follows, goes nowhere.
 

@@ -7,7 +7,15 @@ from datetime import datetime
 import click
 
 from jobkeep.cli.common import connect, json_option, limit_option
-from jobkeep.cli.output import document, local_now, message, percentage, preview, table
+from jobkeep.cli.output import (
+    document,
+    limit_reached,
+    local_now,
+    message,
+    percentage,
+    preview,
+    table,
+)
 from jobkeep.cli.times import ago
 from jobkeep_protocol.learning import LearnedPattern
 
@@ -48,7 +56,7 @@ def command(
     else:
         message("no pattern matches")
     if patterns and len(patterns) == limit:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)
 
 
 def _row(one: LearnedPattern, now: datetime) -> tuple[object, ...]:

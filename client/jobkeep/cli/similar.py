@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from jobkeep.cli.common import connect, json_option, limit_option
-from jobkeep.cli.output import document, local_now, message, preview, table
+from jobkeep.cli.output import document, limit_reached, local_now, message, preview, table
 from jobkeep.cli.times import ago
 from jobkeep_protocol.learning import SimilarOutcome
 
@@ -64,7 +64,7 @@ def command(
     else:
         message("no attempt matches")
     if outcomes and len(outcomes) == limit:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)
 
 
 def _row(one: SimilarOutcome, now: datetime) -> tuple[object, ...]:

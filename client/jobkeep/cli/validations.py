@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobkeep.cli.common import json_option, limit_option
-from jobkeep.cli.output import document, message, percentage, table
+from jobkeep.cli.output import document, limit_reached, percentage, table
 from jobkeep.cli.reported import ask, filter_options, nothing_matches
 
 
@@ -33,4 +33,4 @@ def command(ctx: click.Context, /, limit: int, as_json: bool, **filters: Any) ->
         [(one.failed, one.passed, percentage(one.pass_rate), one.rule) for one in report.rules],
     )
     if len(report.rules) == limit:
-        message(f"--limit {limit} is reached; there may be more")
+        limit_reached(limit)

@@ -16,7 +16,7 @@ import copy
 import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Readers:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._opening = asyncio.Lock()
         self.is_patient = False
-        """Whether a snapshot may be read for as long as it takes."""
+        """Whether a read may take as long as it takes."""
 
     def patient(self) -> Readers:
         """The same connections, for what the daemon reads for itself."""
@@ -72,20 +72,17 @@ class Readers:
         """A connection whose statements all see the same commit; raises what `connection` does."""
         async with self._place() as connection:
             await connection.execute("BEGIN")
-            async with nullcontext() if self.is_patient else self._in_time(connection):
+            async with self._in_time(connection):
                 yield connection
 
     @asynccontextmanager
-    async def connection(self, *, is_ours: bool = False) -> AsyncIterator[aiosqlite.Connection]:
+    async def connection(self) -> AsyncIterator[aiosqlite.Connection]:
         """A connection for one read; waits for one while all are in use.
 
         Raises LimitExceeded when the read takes too long, unless the daemon asks for itself, and
         StorageError for whatever SQLite refuses in it.
         """
-        async with (
-            self._place() as connection,
-            nullcontext() if is_ours else self._in_time(connection),
-        ):
+        async with self._place() as connection, self._in_time(connection):
             yield connection
 
     async def close(self) -> None:
@@ -122,6 +119,9 @@ class Readers:
     @asynccontextmanager
     async def _in_time(self, connection: aiosqlite.Connection) -> AsyncIterator[None]:
         """End what is read on this connection when it takes too long."""
+        if self.is_patient:
+            yield
+            return
         loop = asyncio.get_running_loop()
         interrupts: list[asyncio.Task[None]] = []
 

@@ -248,7 +248,7 @@ async def get_execution_history_count(readers: Readers, request: GetExecutionHis
 
 async def jobs_by_status(readers: Readers) -> dict[str, int]:
     """How many jobs there are of each status that has any."""
-    async with readers.connection(is_ours=True) as connection:
+    async with readers.patient().connection() as connection:
         rows = await connection.execute_fetchall(
             "SELECT status, jobs FROM job_counts WHERE jobs > 0 ORDER BY status"
         )
@@ -257,14 +257,14 @@ async def jobs_by_status(readers: Readers) -> dict[str, int]:
 
 async def claims_by_process(readers: Readers) -> dict[int, int]:
     """How many sheets each process holds, by its pid."""
-    async with readers.connection(is_ours=True) as connection:
+    async with readers.patient().connection() as connection:
         rows = await connection.execute_fetchall("SELECT pid, count(*) FROM claims GROUP BY pid")
     return {int(pid): int(count) for pid, count in rows}
 
 
 async def known_processes(readers: Readers) -> list[ProcessId]:
     """The processes that, as far as is known here, run jobs, hold claims or work on jobs."""
-    async with readers.connection(is_ours=True) as connection:
+    async with readers.patient().connection() as connection:
         rows = await connection.execute_fetchall(
             "SELECT pid, process_start, boot_id FROM jobs "
             "WHERE status = 'running' AND pid IS NOT NULL AND boot_id IS NOT NULL "

@@ -64,9 +64,7 @@ def sheets_ended(filters: Filters) -> Scope:
     jobs that were updated since."""
     chosen = _Conditions()
     chosen.of_jobs(filters)
-    if filters.since is not None:
-        chosen.add("jobs.sequence >= ?", sequence_at(filters.since))
-        chosen.add("jobs.updated_at >= ?", _text(filters.since))
+    chosen.updated_since(filters)
     chosen.add(f"{SHEET_ENDED_AT} NOTNULL")
     chosen.between(SHEET_ENDED_AT, filters)
     return chosen.scope(f"{_jobs(filters)} CROSS JOIN sheets ON sheets.job_id = jobs.id")
@@ -78,9 +76,7 @@ def jobs_ended(filters: Filters) -> Scope:
     chosen = _Conditions()
     chosen.of_jobs(filters)
     chosen.add("jobs.status = 'completed'")
-    if filters.since is not None:
-        chosen.add("jobs.sequence >= ?", sequence_at(filters.since))
-        chosen.add("jobs.updated_at >= ?", _text(filters.since))
+    chosen.updated_since(filters)
     chosen.add("jobs.completed_at NOTNULL")
     chosen.between("jobs.completed_at", filters)
     return chosen.scope(_jobs(filters))
@@ -180,6 +176,12 @@ class _Conditions:
             self.add("jobs.id = ?", filters.job_id)
         if filters.name is not None:
             self.add("jobs.name GLOB ?", glob(filters.name))
+
+    def updated_since(self, filters: Filters) -> None:
+        """The jobs that were updated since, which an index of sequences finds."""
+        if filters.since is not None:
+            self.add("jobs.sequence >= ?", sequence_at(filters.since))
+            self.add("jobs.updated_at >= ?", _text(filters.since))
 
     def scope(self, tables: str) -> Scope:
         return Scope(f"{tables} WHERE {' AND '.join(self._texts) or '1'}", tuple(self._values))
